@@ -1,0 +1,300 @@
+"""An open checkpoint: text to tokens to logits, and what happens at each head on the way.
+
+Two roads share one copy of the weights. `Lens.model` is the plain Hugging Face model and the fast road. The
+TransformerBridge, which gives every activation a name, is the reference; it is built when first used.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lens.checkpoint import TOKENIZER, BrokenCheckpoint, Checkpoint, find, weight_files
+from lens.head import HeadGrid
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import OlmoForCausalLM, PreTrainedTokenizerFast
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DEVICES = ("auto", "cpu", "cuda", "mps")
+SMALL = 500_000_000
+"""Parameters below which float32 is the default: above, a CPU's memory sets the speed and bfloat16 halves the bytes."""
+
+
+class EmptyPrompt(ValueError):
+    """A text without a single token: the model has no position to start from."""
+
+
+class PromptTooLong(ValueError):
+    """A text of more tokens than the model has positions."""
+
+
+class HubUnreachable(OSError):
+    """A checkpoint on the Hugging Face hub that is neither here nor within reach."""
+
+
+class Lens:
+    """One open checkpoint. Reading never changes it; an edit lasts as long as its `with`."""
+
+    def __init__(self, checkpoint: Checkpoint, model: OlmoForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.checkpoint = checkpoint
+        self.model = model
+        """The plain Hugging Face model, the fast road: in eval mode, without gradients for its weights."""
+        self.tokenizer = tokenizer
+        n_layers, n_heads = model.config.num_hidden_layers, model.config.num_attention_heads
+        self.grid = HeadGrid(n_layers, n_heads, model.model.layers[0].self_attn.head_dim)
+        self.d_model: int = model.config.hidden_size
+        self.n_context: int = model.config.max_position_embeddings
+        self.eos: int = tokenizer.eos_token_id
+
+    @property
+    def device(self) -> torch.device:
+        return self.W_U.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.W_U.dtype
+
+    @property
+    def threads(self) -> int:
+        """CPU threads that torch computes with, in this process."""
+        return torch.get_num_threads()
+
+    @property
+    def n_vocab(self) -> int:
+        """Rows of W_U; some may belong to no token, see `real_tokens`."""
+        return self.W_U.shape[0]
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a receipt says about the model that computed."""
+        return {
+            "checkpoint": self.checkpoint.name,
+            "fingerprint": self.checkpoint.fingerprint,
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "threads": self.threads,
+        }
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text, nothing put in front of it."""
+        tokens = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if not tokens:
+            raise EmptyPrompt("The text is empty. Write at least one word.")
+        if len(tokens) > self.n_context:
+            raise PromptTooLong(
+                f"The text has {len(tokens)} tokens; {self.checkpoint.name} reads at most {self.n_context}. Shorten it."
+            )
+        return tokens
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return self.tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
+        """Rows of different lengths as one batch, padded on the left, and its mask: 1 where a token is real."""
+        length = max(len(row) for row in rows)
+        tokens = torch.tensor([[self.eos] * (length - len(row)) + list(row) for row in rows])
+        mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
+        return tokens.to(self.device), mask.to(self.device)
+
+    @torch.no_grad()
+    def logits(
+        self, tokens: Int[Tensor, "batch pos"], mask: Int[Tensor, "batch pos"] | None = None
+    ) -> Float[Tensor, "batch pos vocab"]:
+        """The reference road: through the TransformerBridge, so that edits `on_heads` act."""
+        return self._bridge(tokens, attention_mask=mask, position_ids=positions(tokens, mask), use_cache=False)
+
+    @torch.no_grad()
+    def plain_logits(
+        self, tokens: Int[Tensor, "batch pos"], mask: Int[Tensor, "batch pos"] | None = None
+    ) -> Float[Tensor, "batch pos vocab"]:
+        """The fast road: the plain model, which `on_heads` does not reach."""
+        return self.model(tokens, attention_mask=mask, position_ids=positions(tokens, mask), use_cache=False).logits
+
+    def on_heads(self, layer: int, edit: Callable[[Tensor], Tensor]) -> AbstractContextManager[Any]:
+        """Inside the `with`, pass the layer's head outputs, [batch pos head d_head], through `edit`."""
+        if layer not in range(self.grid.n_layers):
+            raise ValueError(f"{self.checkpoint.name} has layers 0 to {self.grid.n_layers - 1}; there is no {layer}.")
+        return self._bridge.hooks(fwd_hooks=[(f"blocks.{layer}.attn.hook_z", lambda z, hook: edit(z))])
+
+    def W_O(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
+        """How each head of a layer writes into the residual stream; a view of the plain model's weights."""
+        weight = self.model.model.layers[layer].self_attn.o_proj.weight
+        return weight.T.unflatten(0, (self.grid.n_heads, self.grid.d_head))
+
+    @property
+    def W_U(self) -> Float[Tensor, "vocab d_model"]:
+        """How the residual stream becomes logits; the weights themselves, one row per token."""
+        return self.model.lm_head.weight
+
+    def final_norm(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """What stands between the last layer and W_U: in OLMo 1 a layer norm without parameters."""
+        return self.model.model.norm(x)
+
+    @cached_property
+    def real_tokens(self) -> Bool[Tensor, "vocab"]:
+        """Rows of W_U that belong to a token; the matrix is padded to a round size with rows that do not."""
+        real = torch.zeros(self.n_vocab, dtype=torch.bool)
+        real[list(self.tokenizer.get_vocab().values())] = True
+        return real
+
+    @cached_property
+    def _bridge(self) -> TransformerBridge:
+        """The named road, on the plain model's own weights: the copy maps every parameter to itself."""
+        from transformer_lens.model_bridge import TransformerBridge
+
+        twin = copy.deepcopy(self.model, memo={id(weight): weight for weight in self.model.parameters()})
+        twin.set_attn_implementation("eager")  # the bridge computes attention itself and reads eager masks
+        tokenizer = copy.deepcopy(self.tokenizer)  # the bridge gives its tokenizer a BOS and another side to pad
+        bridge = TransformerBridge.boot_transformers(
+            str(self.checkpoint.folder), device=str(self.device), dtype=self.dtype, hf_model=twin, tokenizer=tokenizer
+        )
+        return bridge.eval()
+
+
+def positions(tokens: Int[Tensor, "batch pos"], mask: Int[Tensor, "batch pos"] | None) -> Int[Tensor, "batch pos"]:
+    """Position of every token in its own row, counted from its first real one."""
+    if mask is None:
+        return torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
+    return (mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def open_lens(
+    checkpoint: Checkpoint | str, device: str = "auto", dtype: str | None = None, threads: int | None = None
+) -> Lens:
+    """Load a checkpoint: one of ours, a folder, a name in `checkpoints/`, or "org/name" on the Hugging Face hub."""
+    if isinstance(checkpoint, str):
+        checkpoint = locate(checkpoint)
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"threads is a number of CPU threads from 1 up; got {threads}.")
+        torch.set_num_threads(threads)
+    where, kind = resolve_device(device), resolve_dtype(dtype, checkpoint)
+    tokenizer = _load_tokenizer(checkpoint)
+    model = _load_model(checkpoint, kind)
+    _check_vocabulary(checkpoint, model, tokenizer)
+    return Lens(checkpoint, model.to(where), tokenizer)
+
+
+def locate(name: str) -> Checkpoint:
+    """The checkpoint of that folder or name; a missing "org/name" is fetched from the Hugging Face hub."""
+    on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not Path(name).parent.exists()
+    return Checkpoint.open(_download(name)) if on_hub else find(name)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the first accelerator at hand, else the CPU."""
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, present in here.items() if present))
+    if not here.get(name.split(":")[0], False):
+        present = ", ".join(device for device in here if here[device])
+        raise ValueError(f"There is no device {name!r} for torch here. Choose auto or one of: {present}.")
+    return torch.device(name)
+
+
+def resolve_dtype(name: str | None, checkpoint: Checkpoint) -> torch.dtype:
+    """The number format of that name; by default float32 for small models, else bfloat16."""
+    if name is None:
+        return torch.float32 if count_parameters(checkpoint) < SMALL else torch.bfloat16
+    if name not in DTYPES:
+        raise ValueError(f"{name!r} is no dtype of ours. Choose one of: {', '.join(DTYPES)}.")
+    return DTYPES[name]
+
+
+def count_parameters(checkpoint: Checkpoint) -> int:
+    """Numbers in the weight files, read from their headers."""
+    from safetensors import safe_open
+
+    total = 0
+    for file in weight_files(checkpoint.folder):
+        with safe_open(file, framework="pt") as weights:
+            total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
+    return total
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except (HfHubHTTPError, OSError) as error:
+        raise HubUnreachable(
+            f"{name} is no folder here and could not be fetched from the Hugging Face hub ({type(error).__name__}). "
+            "Check the name and the connection, or download it elsewhere and give its folder."
+        ) from error
+
+
+def _load_model(checkpoint: Checkpoint, dtype: torch.dtype) -> OlmoForCausalLM:
+    """The plain model on the CPU. Weights that are missing or misshapen are refused: they would be left random."""
+    from transformers import OlmoForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        model, found = OlmoForCausalLM.from_pretrained(
+            checkpoint.folder,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise BrokenCheckpoint(
+            f"The weights in {checkpoint.folder}/ do not load as config.json describes them: {error} "
+            "Copy the folder again or export the checkpoint again."
+        ) from error
+    wrong = sorted({str(key) for kind in ("missing_keys", "mismatched_keys", "unexpected_keys") for key in found[kind]})
+    if wrong:
+        raise BrokenCheckpoint(
+            f"The weights in {checkpoint.folder}/ do not fit its config.json: {len(wrong)} are missing, too many or of "
+            f"another shape, such as {wrong[0]}. Copy config.json and the weights from one source, or export again."
+        )
+    return model.eval().requires_grad_(False)
+
+
+def _load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
+    """The vocabulary as tokenizer.json has it; which token ends a text is what config.json says."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    path = checkpoint.folder / TOKENIZER
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the tokenizers library raises no narrower class
+        raise BrokenCheckpoint(
+            f"{path} is not a tokenizer of the tokenizers library ({error}). "
+            "Copy the tokenizer.json that the model was trained with."
+        ) from error
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="left")
+
+
+def _check_vocabulary(checkpoint: Checkpoint, model: OlmoForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    n_vocab, eos = model.config.vocab_size, model.config.eos_token_id
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= n_vocab:
+        raise BrokenCheckpoint(
+            f"{checkpoint.folder / TOKENIZER} has token {largest}, but the model's vocabulary has {n_vocab} rows. "
+            "Copy the tokenizer.json that the model was trained with."
+        )
+    eos = eos[0] if isinstance(eos, list) else eos
+    end = tokenizer.convert_ids_to_tokens(eos) if isinstance(eos, int) else None
+    if end is None:
+        raise BrokenCheckpoint(
+            f"{checkpoint.folder / 'config.json'} says that token {eos} ends a text, which {TOKENIZER} does not have. "
+            'Set "eos_token_id" to the id of the end-of-text token.'
+        )
+    tokenizer.eos_token = tokenizer.pad_token = end
