@@ -1,0 +1,96 @@
+"""Intervals cover the truth as often as they say, and the ranks survive ties."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from probes.estimate import auc, bootstrap_mean, paired_difference, unpaired_difference, wilson
+
+
+def test_wilson_is_the_textbook_interval():
+    road = stats.binomtest(62, 80).proportion_ci(method="wilson")
+    ours = wilson(62, 80)
+    assert (ours.low, ours.high) == pytest.approx((road.low, road.high), abs=1e-12)
+    assert wilson(0, 12).low == 0
+    assert wilson(0, 12).high > 0.2
+    assert wilson(12, 12).high == 1
+    assert wilson(12, 12).low < 0.8
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 0), (-1, 5), (6, 5)])
+def test_a_share_of_nothing_is_refused(k, n):
+    with pytest.raises(ValueError, match="0 <= k <= n"):
+        wilson(k, n)
+
+
+def test_an_estimate_says_its_interval_and_n():
+    assert str(wilson(62, 80)) == "0.775 [0.672, 0.853], n=80"
+
+
+def test_auc_counts_a_tie_as_half():
+    assert auc([1, 1, 1, 1], [True, False, True, False]).value == 0.5
+    rng = np.random.default_rng(0)
+    scores, labels = rng.integers(0, 5, 200), rng.random(200) < 0.3
+    assert auc(scores, labels).value == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+
+def test_auc_of_separate_classes_still_has_an_interval():
+    apart = auc([1, 2, 3, 4, 5, 6], [False, False, False, True, True, True])
+    assert apart.value == apart.high == 1
+    assert 0.4 < apart.low < 0.8
+
+
+def test_auc_interval_covers_the_true_value():
+    rng, truth = np.random.default_rng(1), stats.norm.cdf(1 / np.sqrt(2))
+    labels = np.arange(80) < 30
+    hits = [e.low <= truth <= e.high for e in (auc(rng.normal(size=80) + labels, labels) for _ in range(400))]
+    assert 0.92 < np.mean(hits) < 0.98
+
+
+def test_auc_needs_both_classes():
+    with pytest.raises(ValueError, match="both classes"):
+        auc([0.1, 0.2], [True, True])
+
+
+def test_bootstrap_of_a_mean_agrees_with_the_normal_formula():
+    values = np.random.default_rng(2).normal(3, 2, 400)
+    estimate, half = bootstrap_mean(values, np.random.default_rng(0)), 1.96 * values.std() / 20
+    assert estimate.value == pytest.approx(values.mean())
+    assert (estimate.low, estimate.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+
+
+def test_pairing_finds_what_the_spread_between_texts_hides():
+    rng = np.random.default_rng(3)
+    text = rng.normal(0, 5, 300)
+    a, b = text + 0.2 + rng.normal(0, 0.5, 300), text
+    paired, unpaired = paired_difference(a, b, rng), unpaired_difference(a, b, rng, draws=500)
+    assert paired.p < 0.01
+    assert paired.estimate.low > 0
+    assert unpaired.p > 0.2
+    assert paired.estimate.value == pytest.approx(unpaired.estimate.value)
+
+
+def test_p_and_interval_tell_the_same_story():
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        difference = paired_difference(rng.normal(0.2, 1, 100), np.zeros(100), rng, draws=2000)
+        outside = not difference.estimate.low <= 0 <= difference.estimate.high
+        assert outside == (difference.p < 0.05) or abs(difference.p - 0.05) < 0.002
+
+
+def test_no_difference_is_found_between_equals():
+    rng, wrong = np.random.default_rng(4), 0
+    for _ in range(200):
+        wrong += paired_difference(rng.normal(size=60), rng.normal(size=60), rng, draws=400).p < 0.05
+    assert wrong < 20  # 10 are expected
+    same = paired_difference(np.ones(5), np.ones(5), rng)
+    assert same.p == 1
+    assert same.estimate.low == same.estimate.high == 0
+
+
+def test_not_a_number_is_refused():
+    with pytest.raises(ValueError, match="finite"):
+        bootstrap_mean([1.0, np.nan], np.random.default_rng(0))
+    with pytest.raises(ValueError, match="equal length"):
+        paired_difference([1.0], [1.0, 2.0], np.random.default_rng(0))
