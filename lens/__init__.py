@@ -1,10 +1,15 @@
 """Look inside a checkpoint."""
 
+from lens.activations import Activations, NoActivations, digest_texts, gather
 from lens.checkpoint import BrokenCheckpoint, Catalogue, Checkpoint, NoSuchCheckpoint, find
+from lens.files import write_atomically
 from lens.head import Head, HeadGrid
 from lens.model import EmptyPrompt, HubUnreachable, Lens, PromptTooLong, open_lens, positions
+from lens.pool import LensPool, NotEnoughMemory
+from lens.vocabulary import NearToken, cosines, head_to_residual, nearest_tokens, random_nearest
 
 __all__ = [
+    "Activations",
     "BrokenCheckpoint",
     "Catalogue",
     "Checkpoint",
@@ -13,9 +18,20 @@ __all__ = [
     "HeadGrid",
     "HubUnreachable",
     "Lens",
+    "LensPool",
+    "NearToken",
+    "NoActivations",
     "NoSuchCheckpoint",
+    "NotEnoughMemory",
     "PromptTooLong",
+    "cosines",
+    "digest_texts",
     "find",
+    "gather",
+    "head_to_residual",
+    "nearest_tokens",
     "open_lens",
     "positions",
+    "random_nearest",
+    "write_atomically",
 ]

@@ -220,7 +220,7 @@ def count_parameters(checkpoint: Checkpoint) -> int:
     total = 0
     for file in weight_files(checkpoint.folder):
         with safe_open(file, framework="pt") as weights:
-            total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
+            total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.offset_keys())
     return total
 
 

@@ -38,18 +38,18 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_config(**changes: object) -> OlmoConfig:
-    settings: dict[str, object] = dict(
-        vocab_size=N_ROWS,
-        hidden_size=24,
-        intermediate_size=40,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=64,
-        eos_token_id=0,
-        pad_token_id=1,
-        tie_word_embeddings=True,
-        initializer_range=0.3,  # large enough for attention and logits to be far from uniform
-    )
+    settings: dict[str, object] = {
+        "vocab_size": N_ROWS,
+        "hidden_size": 24,
+        "intermediate_size": 40,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        "eos_token_id": 0,
+        "pad_token_id": 1,
+        "tie_word_embeddings": True,
+        "initializer_range": 0.3,  # large enough for attention and logits to be far from uniform
+    }
     return OlmoConfig(**{**settings, **changes})
 
 

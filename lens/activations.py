@@ -1,0 +1,159 @@
+"""What the heads and layers hold at the end of each text: the raw material of every probe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lens.files import write_atomically
+from lens.model import EmptyPrompt, Lens, positions
+
+TOKENS_PER_BATCH = 4096
+"""Padding included. Enough to keep a CPU's matrix units busy, small enough for a 1B model beside a browser."""
+
+
+class NoActivations(LookupError):
+    """A file of activations that is not there, or not whole."""
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Activations at the last token of labelled texts, in one checkpoint: float32, on the CPU."""
+
+    heads: Float[Tensor, "text layer head d_head"]
+    """What each head hands to `o_proj`."""
+    residual: Float[Tensor, "text layer d_model"]
+    """The residual stream after each layer."""
+    labels: Bool[Tensor, "text"]
+    """True for the positive class of the concept, such as toxic."""
+    groups: tuple[str, ...]
+    """The group of each text; a split never straddles one."""
+    fingerprint: str
+    """Of the checkpoint."""
+    texts_digest: str
+    """Names exactly these texts with these labels, without holding them."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def save(self, path: Path) -> None:
+        """Write `path`.safetensors, then `path`.json, whose presence says that the save is whole."""
+        from safetensors.torch import save
+
+        belongs = {"fingerprint": self.fingerprint, "texts_digest": self.texts_digest}
+        tensors = {"heads": self.heads, "residual": self.residual, "labels": self.labels}
+        write_atomically(Path(f"{path}.safetensors"), save(tensors, metadata=belongs))
+        write_atomically(Path(f"{path}.json"), json.dumps({**belongs, "groups": self.groups}))
+
+    @classmethod
+    def load(cls, path: Path) -> Activations:
+        """Read what `save` wrote."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            card = json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))
+            with safe_open(f"{path}.safetensors", framework="pt") as file:
+                belongs = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in ("heads", "residual", "labels")}
+            groups = tuple(card.pop("groups"))
+        except (OSError, ValueError, LookupError, SafetensorError) as error:
+            raise NoActivations(
+                f"{path}.safetensors and .json hold no activations ({error}). Gather them again."
+            ) from error
+        if card != belongs:
+            raise NoActivations(f"{path}.safetensors and {path}.json come from different runs. Gather them again.")
+        return cls(**tensors, groups=groups, **card)
+
+
+def gather(
+    lens: Lens,
+    texts: Sequence[str],
+    labels: Sequence[bool],
+    groups: Sequence[str],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Activations:
+    """Run every text through the plain model and keep the last position of each layer.
+
+    Texts longer than the context keep their end. `on_progress` hears (texts done, texts in all) after each batch.
+    """
+    if not len(texts) == len(labels) == len(groups) > 0:
+        raise ValueError(f"Every text needs a label and a group: {len(texts)}, {len(labels)} and {len(groups)} came.")
+    rows, grid = _encode_ends(lens, texts), lens.grid
+    heads = torch.empty(len(rows), grid.n_layers, grid.n_heads, grid.d_head)
+    residual = torch.empty(len(rows), grid.n_layers, lens.d_model)
+    done = 0
+    for batch in _batches([len(row) for row in rows]):
+        z, x = _last_positions(lens, [rows[index] for index in batch])
+        heads[batch], residual[batch] = z.float().cpu().view(-1, *heads.shape[1:]), x.float().cpu()
+        done += len(batch)
+        if on_progress is not None:
+            on_progress(done, len(rows))
+    return Activations(
+        heads,
+        residual,
+        torch.tensor([bool(label) for label in labels]),
+        tuple(groups),
+        lens.checkpoint.fingerprint,
+        digest_texts(texts, labels),
+    )
+
+
+def digest_texts(texts: Sequence[str], labels: Sequence[bool]) -> str:
+    """SHA-256 of texts with their labels, in order."""
+    digest = hashlib.sha256()
+    for text, label in zip(texts, labels, strict=True):
+        digest.update(json.dumps([text, bool(label)]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _encode_ends(lens: Lens, texts: Sequence[str]) -> list[list[int]]:
+    rows = lens.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    empty = next((number for number, row in enumerate(rows) if not row), None)
+    if empty is not None:
+        raise EmptyPrompt(f"Text {empty} (counted from 0) is empty. Remove it: it has no last token.")
+    return [row[-lens.n_context :] for row in rows]
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Row numbers by length, longest first: little padding, and what does not fit into memory fails at once."""
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    while order:
+        n_rows = max(1, TOKENS_PER_BATCH // lengths[order[0]])
+        yield order[:n_rows]
+        order = order[n_rows:]
+
+
+@torch.inference_mode()
+def _last_positions(lens: Lens, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """One pass without the unembedding: what enters each `o_proj` and what leaves each layer, [row layer d_model]."""
+    tokens, mask = lens.pad(rows)
+    with _watched(lens) as (heads, residual):
+        lens.model.model(tokens, attention_mask=mask, position_ids=positions(tokens, mask), use_cache=False)
+    return torch.stack(heads, dim=1), torch.stack(residual, dim=1)
+
+
+@contextmanager
+def _watched(lens: Lens) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """Inside the `with`, every layer leaves its last position behind: padding is on the left, so it is a real one."""
+    heads: list[Tensor] = []
+    residual: list[Tensor] = []
+    with ExitStack() as undo:
+        for layer in lens.model.model.layers:
+            # clones, because a view of one position would keep all of them in memory
+            watch_heads = layer.self_attn.o_proj.register_forward_pre_hook(
+                lambda module, inputs: heads.append(inputs[0][:, -1].clone())
+            )
+            undo.callback(watch_heads.remove)
+            watch_layer = layer.register_forward_hook(
+                lambda module, inputs, output: residual.append(output[:, -1].clone())
+            )
+            undo.callback(watch_layer.remove)
+        yield heads, residual
