@@ -88,8 +88,8 @@ class Lens:
         }
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of a text, nothing put in front of it."""
-        tokens = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        """Tokens of a prompt, nothing put in front of it."""
+        (tokens,) = self.encode_all([text])
         if not tokens:
             raise EmptyPrompt("The text is empty. Write at least one word.")
         if len(tokens) > self.n_context:
@@ -97,6 +97,15 @@ class Lens:
                 f"The text has {len(tokens)} tokens; {self.checkpoint.name} reads at most {self.n_context}. Shorten it."
             )
         return tokens
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of many texts, whatever their length."""
+        for number, text in enumerate(texts):
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise ValueError(f"Text {number} (counted from 0) holds half a character. Remove it.") from None
+        return self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
 
     def decode(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
@@ -159,6 +168,10 @@ class Lens:
         tokenizer = copy.deepcopy(self.tokenizer)  # the bridge gives its tokenizer a BOS and another side to pad
         bridge = TransformerBridge.boot_transformers(
             str(self.checkpoint.folder), device=str(self.device), dtype=self.dtype, hf_model=twin, tokenizer=tokenizer
+        )
+        # the bridge rotates queries and keys in float32, as OLMo does, but does not return to the model's dtype
+        bridge.add_perma_hook(
+            lambda name: name.endswith(("attn.hook_rot_q", "attn.hook_rot_k")), lambda x, hook: x.to(self.dtype)
         )
         return bridge.eval()
 
