@@ -97,7 +97,7 @@ class ProbeSet:
     def load(cls, checkpoint: Checkpoint, name: str) -> "ProbeSet":
         """Read what `save` wrote; refused when the checkpoint's weights have changed since."""
         path = path_of(checkpoint.folder, name)
-        if not path.exists():
+        if name not in saved(checkpoint):
             has = ", ".join(saved(checkpoint)) or "none yet"
             raise NoProbes(f"{checkpoint.name} has no probes {name!r} (it has: {has}). {cure(checkpoint, name)}")
         try:

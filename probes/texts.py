@@ -216,8 +216,9 @@ def normalised(text: str) -> str:
 def split(texts: TextSet, held_out: float = 0.2, seed: int = 0, by: By = "text") -> tuple[np.ndarray, np.ndarray]:
     """Row numbers to train on and to hold out.
 
-    "text" draws texts at random, as the paper does (4:1); "group" leaves whole groups out. Under either, copies of one
-    text and the texts of a pair stay together, so the held-out share is met as closely as whole bundles allow.
+    "text" draws texts at random, as the paper does (4:1); copies of one text and the texts of a pair stay together.
+    "group" holds whole groups out; the few texts of other groups that are copies or partners of a held-out one are
+    then left out of both. The held-out share is met as closely as this allows.
     """
     if not 0 < held_out < 1:
         raise ValueError(f"held_out is a share of the texts, so 0.2 and not 20; got {held_out}.")
@@ -228,19 +229,24 @@ def split(texts: TextSet, held_out: float = 0.2, seed: int = 0, by: By = "text")
     for number in np.random.default_rng(seed).permutation(len(bundles)):
         if abs(len(test) + len(bundles[number]) - wanted) < abs(len(test) - wanted):
             test += bundles[number]
-    rows_out = np.zeros(len(texts), dtype=bool)
-    rows_out[test] = True
-    for side, mask in (("train on", ~rows_out), ("hold out", rows_out)):
-        if len(set(texts.labels[mask])) < 2:
+    taken, known = set(test), {bond for row in test for bond in bonds(texts.texts[row])}
+    train = [row for row in range(len(texts)) if row not in taken and known.isdisjoint(bonds(texts.texts[row]))]
+    for purpose, rows_of in (("train on", train), ("hold out", test)):
+        if len({texts.texts[row].label for row in rows_of}) < 2:
             raise BadTexts(
-                f"{texts.name}: a split by {by} with seed {seed} leaves no texts of both classes to {side} "
+                f"{texts.name}: a split by {by} with seed {seed} leaves no texts of both classes to {purpose} "
                 f"({len(bundles)} bundles). Try another seed, by='text', or more texts."
             )
-    return np.flatnonzero(~rows_out), np.flatnonzero(rows_out)
+    return np.array(train), np.array(sorted(test))
+
+
+def bonds(text: LabelledText) -> list[tuple[str, str]]:
+    """What a text must not share with one on the other side."""
+    return [("words", normalised(text.text)), *([("pair", text.pair)] if text.pair else [])]
 
 
 def bundled(texts: TextSet, by: By) -> list[list[int]]:
-    """Rows that must stay on one side, together: connected by the same words, the same pair or the same group."""
+    """Rows that go to one side together: a whole group, or what shares words or a pair with each other."""
     parent = list(range(len(texts)))
 
     def root(row: int) -> int:
@@ -250,10 +256,8 @@ def bundled(texts: TextSet, by: By) -> list[list[int]]:
 
     first: dict[tuple[str, str], int] = {}
     for row, text in enumerate(texts.texts):
-        bonds = [("words", normalised(text.text)), ("pair", text.pair), ("group", text.group if by == "group" else "")]
-        for bond in bonds:
-            if bond[1]:
-                parent[root(row)] = root(first.setdefault(bond, row))
+        for bond in [("group", text.group)] if by == "group" and text.group else bonds(text):
+            parent[root(row)] = root(first.setdefault(bond, row))
     bundles: dict[int, list[int]] = {}
     for row in range(len(texts)):
         bundles.setdefault(root(row), []).append(row)

@@ -1,0 +1,217 @@
+"""Texts of any concept come in whole, and a split leaks nothing."""
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probes import BadTexts, LabelledText, Lexicon, TextSet, mask, open_texts, read_texts, read_toxigen, split
+from probes.texts import RULES, normalised
+
+
+def toxigen_row(text: str, human: float, ai: float = 1.0, group: str = "bakers") -> dict[str, object]:
+    return {"text": text, "target_group": group, "toxicity_human": human, "toxicity_ai": ai}
+
+
+def write_jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(lines.encode()))
+    else:
+        path.write_text(lines)
+    return path
+
+
+def write_csv(path: Path, rows: list[dict[str, object]]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+RATED = [
+    toxigen_row("rye bread is heavy", 2.4, 3.2),
+    toxigen_row("oat bread is light", 2.5, 1.0),
+    toxigen_row("b'bread isn\\'t cake'", 3.0, 2.5, "millers"),
+    toxigen_row('b"it\'s caf\\xc3\\xa9 bread"', 5.0, 1.0, "millers"),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "labels"),
+    [
+        ("human>=2.5", [False, True, True, True]),
+        ("human>=3", [False, False, True, True]),
+        ("sum>5.5", [True, False, False, True]),
+    ],
+)
+@pytest.mark.parametrize("name", ["rated.jsonl", "rated.jsonl.gz", "rated.csv"])
+def test_toxigen_is_labelled_by_the_named_rule(tmp_path, rule, labels, name):
+    write = write_csv if name.endswith("csv") else write_jsonl
+    found = open_texts(str(write(tmp_path / name, RATED)), rule)
+    assert [text.label for text in found.texts] == labels
+    assert (found.name, found.rule, found.classes) == ("toxigen", rule, ("toxic", "benign"))
+    assert found.texts[2].group == "millers"
+
+
+def test_a_printed_bytes_object_is_read_as_its_text(tmp_path):
+    found = read_toxigen(write_jsonl(tmp_path / "rated.jsonl", RATED))
+    assert [text.text for text in found.texts[2:]] == ["bread isn't cake", "it's café bread"]
+
+
+def test_a_rule_that_does_not_exist_is_answered_with_the_rules(tmp_path):
+    with pytest.raises(BadTexts, match=r"human>=2\.5, human>=3, sum>5\.5"):
+        read_toxigen(write_jsonl(tmp_path / "rated.jsonl", RATED), "human>2")
+    assert list(RULES) == ["human>=2.5", "human>=3", "sum>5.5"]
+
+
+@pytest.mark.parametrize(
+    "damaged", [{"text": "no rating", "target_group": "x"}, toxigen_row(" ", 3.0), toxigen_row("x", float("nan"))]
+)
+def test_a_damaged_row_stops_the_reading_with_its_number(tmp_path, damaged):
+    with pytest.raises(BadTexts, match=r"rated\.jsonl:5 lacks"):
+        read_toxigen(write_jsonl(tmp_path / "rated.jsonl", [*RATED, damaged]))
+
+
+def test_a_line_that_is_no_json_stops_the_reading_with_its_number(tmp_path):
+    path = tmp_path / "rated.jsonl"
+    path.write_text(json.dumps(RATED[0]) + '\n{"text": "cut of')
+    with pytest.raises(BadTexts, match=r"rated\.jsonl:2 is not a JSON object"):
+        open_texts(str(path))
+
+
+def test_a_truncated_archive_is_refused(tmp_path):
+    path = write_jsonl(tmp_path / "rated.jsonl.gz", RATED * 200)
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(BadTexts, match="Copy it again"):
+        open_texts(str(path))
+
+
+@pytest.mark.parametrize("name", ["no-such.jsonl", "texts.parquet"])
+def test_a_file_of_no_use_says_what_would_be(tmp_path, name):
+    (tmp_path / "texts.parquet").write_bytes(b"PAR1")
+    with pytest.raises(BadTexts, match=r"\.jsonl"):
+        open_texts(str(tmp_path / name))
+
+
+FORMAL = [
+    {"text": "I remain yours sincerely", "label": "formal", "group": "letters"},
+    {"text": "see ya", "label": "casual", "group": "chat"},
+]
+
+
+@pytest.mark.parametrize("name", ["style.jsonl", "style.csv"])
+def test_any_concept_names_its_own_classes(tmp_path, name):
+    path = (write_csv if name.endswith("csv") else write_jsonl)(tmp_path / name, FORMAL)
+    found = read_texts(path, classes=("formal", "casual"))
+    assert (found.name, found.classes) == ("style", ("formal", "casual"))
+    assert found.labels.tolist() == [True, False]
+    assert read_texts(path, classes=("casual", "formal")).labels.tolist() == [False, True]
+
+
+def test_which_class_is_positive_is_asked_and_not_guessed(tmp_path):
+    with pytest.raises(BadTexts, match="--classes formal casual"):
+        read_texts(write_jsonl(tmp_path / "style.jsonl", FORMAL))
+
+
+@pytest.mark.parametrize(("yes", "no"), [(1, 0), (True, False), ("Toxic", "benign"), ("yes", "no")])
+def test_plain_labels_need_no_telling(tmp_path, yes, no):
+    rows: list[dict[str, object]] = [{"text": "a", "label": no}, {"text": "b", "label": yes}]
+    assert read_texts(write_jsonl(tmp_path / "plain.jsonl", rows)).labels.tolist() == [False, True]
+
+
+def test_one_class_alone_is_refused(tmp_path):
+    with pytest.raises(BadTexts, match="both classes"):
+        read_toxigen(write_jsonl(tmp_path / "rated.jsonl", RATED[2:]))
+
+
+def test_the_majority_rate_is_that_of_who_never_looks():
+    texts = tuple(LabelledText(str(row), row < 3) for row in range(10))
+    assert TextSet("ten", texts).majority == 0.7
+
+
+def test_the_digest_knows_texts_labels_and_order():
+    one, other = LabelledText("a", True), LabelledText("b", False)
+    sets = [
+        (one, other),
+        (other, one),
+        (LabelledText("a", False), LabelledText("b", True)),
+        (one, LabelledText("c", False)),
+    ]
+    assert len({TextSet("set", texts).digest for texts in sets}) == 4
+
+
+def bundled_set(n: int = 200) -> TextSet:
+    """Ten groups; every fifth text is a near copy of the one before, every seventh is paired with the next."""
+    texts = []
+    for row in range(n):
+        words = f"Words of number {row - 1}!" if row % 5 == 4 else f"words  of number {row}"
+        pair = f"pair {row // 7}" if row % 7 in (0, 1) else ""
+        texts.append(LabelledText(words, row % 3 == 0, f"group {row * 10 // n}", pair))
+    return TextSet("bundled", tuple(texts))
+
+
+@pytest.mark.parametrize("by", ["text", "group"])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_copy_and_no_pair_straddles_a_split(by, seed):
+    texts = bundled_set()
+    train, test = split(texts, seed=seed, by=by)
+    sides = [[texts.texts[row] for row in rows] for rows in (train, test)]
+    assert not {normalised(t.text) for t in sides[0]} & {normalised(t.text) for t in sides[1]}
+    assert not {t.pair for t in sides[0] if t.pair} & {t.pair for t in sides[1]}
+    assert not set(train) & set(test)
+    if by == "group":
+        assert not {t.group for t in sides[0]} & {t.group for t in sides[1]}
+        assert len(train) + len(test) >= len(texts) - 4  # partners across a group's border are left out
+    else:
+        assert len(train) + len(test) == len(texts)
+
+
+def test_a_split_by_text_is_four_to_one():
+    texts = TextSet("single", tuple(LabelledText(f"number {row}", row % 2 == 0) for row in range(1000)))
+    assert [len(rows) for rows in split(texts)] == [800, 200]
+    assert 35 <= len(split(bundled_set())[1]) <= 45
+
+
+def test_the_seed_is_the_split():
+    texts = bundled_set()
+    assert np.array_equal(split(texts, seed=3)[1], split(texts, seed=3)[1])
+    assert not np.array_equal(split(texts, seed=3)[1], split(texts, seed=4)[1])
+
+
+def test_a_split_that_would_leave_one_side_empty_is_refused():
+    texts = TextSet("alone", tuple(LabelledText(f"number {row}", row % 2 == 0, "all") for row in range(50)))
+    with pytest.raises(BadTexts, match="both classes to hold out"):
+        split(texts, by="group")
+    with pytest.raises(ValueError, match="a share of the texts"):
+        split(texts, held_out=20)
+
+
+def test_a_name_that_would_leave_the_folder_is_refused():
+    texts = (LabelledText("a", True), LabelledText("b", False))
+    for name in ("../up", "a/b", "", ".hidden"):
+        with pytest.raises(BadTexts, match="file name"):
+            TextSet(name, texts)
+
+
+def test_a_lexicon_knows_whole_words_in_any_case_and_hides_them():
+    lexicon = Lexicon.of(["rotten", "Mouldy", "stale bread", ""])
+    assert len(lexicon) == 2  # a phrase is no word
+    assert "ROTTEN" in lexicon
+    assert " mouldy" in lexicon
+    assert "rottenness" not in lexicon
+    assert mask("A rotten, Mouldy rottenness.", lexicon) == "A r*****, M***** rottenness."
+
+
+def test_hashes_and_words_make_the_same_lexicon(tmp_path):
+    words = Lexicon.of(["rotten", "mouldy"])
+    path = tmp_path / "hashed.txt"
+    path.write_text("\n".join(words.hashes))
+    assert Lexicon.read(path).hashes == words.hashes
+    assert "rotten" not in path.read_text()
+    with pytest.raises(FileNotFoundError, match="one word per line"):
+        Lexicon.read(tmp_path / "none.txt")
