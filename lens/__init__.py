@@ -4,7 +4,8 @@ from lens.activations import Activations, NoActivations, digest_texts, gather
 from lens.checkpoint import BrokenCheckpoint, Catalogue, Checkpoint, NoSuchCheckpoint, find
 from lens.files import write_atomically
 from lens.head import Head, HeadGrid
-from lens.model import EmptyPrompt, HubUnreachable, Lens, PromptTooLong, open_lens, positions
+from lens.model import EmptyPrompt, Lens, PromptTooLong, positions
+from lens.opening import HubUnreachable, open_lens
 from lens.pool import LensPool, NotEnoughMemory
 from lens.vocabulary import NearToken, cosines, head_to_residual, nearest_tokens, random_nearest
 

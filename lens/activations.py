@@ -64,7 +64,7 @@ class Activations:
                 belongs = file.metadata()
                 tensors = {name: file.get_tensor(name) for name in ("heads", "residual", "labels")}
             groups = tuple(card.pop("groups"))
-        except (OSError, ValueError, LookupError, SafetensorError) as error:
+        except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
             raise NoActivations(
                 f"{path}.safetensors and .json hold no activations ({error}). Gather them again."
             ) from error

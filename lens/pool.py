@@ -13,7 +13,8 @@ import psutil
 import torch
 
 from lens.checkpoint import Checkpoint, weight_files
-from lens.model import Lens, count_parameters, open_lens, resolve_device, resolve_dtype
+from lens.model import Lens
+from lens.opening import count_parameters, open_lens, resolve_device, resolve_dtype
 
 Key: TypeAlias = tuple[tuple[Path, int, int], ...]
 """Weight files with size and time of change: new weights in the same folder are another lens."""

@@ -61,6 +61,14 @@ def test_the_plain_model_stays_plain_beside_a_bridge(tiny_folder: Path):
     assert lens.model.config._attn_implementation == "sdpa"
 
 
+def test_a_bridge_first_used_amid_an_edit_of_the_plain_model_does_not_inherit_it(tiny_folder: Path, lens: Lens):
+    fresh, tokens = open_lens(str(tiny_folder), device="cpu", threads=1), torch.tensor([[3, 4, 5]])
+    hook = fresh.model.model.layers[0].self_attn.o_proj.register_forward_hook(lambda module, args, out: out + 1e3)
+    fresh.logits(tokens)
+    hook.remove()
+    assert torch.equal(fresh.logits(tokens), lens.logits(tokens))
+
+
 def test_a_cache_continues_where_a_prompt_ended(lens: Lens, rows: list[list[int]]):
     tokens = torch.tensor([rows[0]])
     cache = DynamicCache(config=lens.model.config)

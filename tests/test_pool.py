@@ -1,0 +1,162 @@
+"""Few lenses are open, each is used by one caller at a time, and what does not fit is refused."""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+import struct
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import write_tiny_olmo
+
+from lens import Checkpoint, Lens, LensPool, NotEnoughMemory
+
+SOON = 20
+"""Seconds within which a thread must have come through; reached only when a test fails."""
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Checkpoint]:
+    folder = tmp_path_factory.mktemp("family")
+    return [Checkpoint.open(write_tiny_olmo(folder / f"tiny-{seed}", seed=seed)) for seed in range(3)]
+
+
+@pytest.fixture
+def pool() -> LensPool:
+    return LensPool(limit=2, device="cpu", threads=1)
+
+
+def taken(pool: LensPool, checkpoint: Checkpoint) -> weakref.ref[Lens]:
+    with pool.lens(checkpoint) as lens:
+        assert lens.checkpoint == checkpoint
+        return weakref.ref(lens)
+
+
+def test_an_open_lens_is_used_again(pool: LensPool, checkpoints: list[Checkpoint]):
+    with pool.lens(checkpoints[0]) as first:
+        pass
+    with pool.lens(checkpoints[0]) as second:
+        assert second is first
+
+
+def test_the_one_unused_for_longest_is_closed_and_its_memory_freed(pool: LensPool, checkpoints: list[Checkpoint]):
+    first, second = taken(pool, checkpoints[0]), taken(pool, checkpoints[1])
+    assert taken(pool, checkpoints[0])() is first()
+    with pool.lens(checkpoints[2]):
+        gc.collect()
+        assert second() is None
+        assert first() is not None
+
+
+def test_new_weights_in_the_same_folder_are_another_lens(pool: LensPool, checkpoints: list[Checkpoint], tmp_path: Path):
+    folder = tmp_path / "changing"
+    shutil.copytree(checkpoints[0].folder, folder)
+    before = taken(pool, Checkpoint.open(folder))
+    shutil.copy(checkpoints[1].folder / "model.safetensors", folder)
+    with pool.lens(Checkpoint.open(folder)) as lens:
+        assert lens is not before()
+        assert lens.description["fingerprint"] == checkpoints[1].fingerprint
+
+
+def test_two_callers_take_turns(pool: LensPool, checkpoints: list[Checkpoint]):
+    inside, go_on, order = threading.Event(), threading.Event(), []
+
+    def first() -> None:
+        with pool.lens(checkpoints[0]):
+            inside.set()
+            assert go_on.wait(SOON)
+            order.append("first")
+
+    def second() -> None:
+        with pool.lens(checkpoints[0]):
+            order.append("second")
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    assert inside.wait(SOON)
+    threads[1].start()
+    threads[1].join(0.2)
+    assert order == []  # the second waits outside
+    go_on.set()
+    for thread in threads:
+        thread.join(SOON)
+    assert order == ["first", "second"]
+
+
+def test_two_at_once_never_wait_for_each_other(pool: LensPool, checkpoints: list[Checkpoint]):
+    a, b, _ = checkpoints
+    done = []
+
+    def work(pair: list[Checkpoint]) -> None:
+        for _ in range(20):
+            with pool.lenses(pair) as lenses:
+                assert [lens.checkpoint for lens in lenses] == pair
+        done.append(pair)
+
+    threads = [threading.Thread(target=work, args=(pair,), daemon=True) for pair in ([a, b], [b, a], [a, a])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SOON)
+    assert len(done) == 3
+
+
+def test_a_generator_may_end_in_another_thread(pool: LensPool, checkpoints: list[Checkpoint]):
+    """Gradio calls every step of a generator from whichever worker is free."""
+
+    def steps() -> Iterator[int]:
+        with pool.lens(checkpoints[0]):
+            yield 1
+            yield 2
+
+    generator, seen = steps(), []
+    for _ in range(2):
+        thread = threading.Thread(target=lambda: seen.append(next(generator)))
+        thread.start()
+        thread.join(SOON)
+    thread = threading.Thread(target=generator.close)
+    thread.start()
+    thread.join(SOON)
+    assert seen == [1, 2]
+    taken(pool, checkpoints[0])
+
+
+def test_an_error_inside_gives_the_lens_back(pool: LensPool, checkpoints: list[Checkpoint]):
+    with pytest.raises(ZeroDivisionError), pool.lens(checkpoints[0]):
+        1 / 0  # noqa: B018
+    taken(pool, checkpoints[0])
+
+
+def test_more_than_the_limit_at_once_is_refused(pool: LensPool, checkpoints: list[Checkpoint]):
+    with pytest.raises(ValueError, match="at most 2 may be open"), pool.lenses(checkpoints):
+        pass
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(
+    pool: LensPool, checkpoints: list[Checkpoint], tmp_path: Path
+):
+    folder = tmp_path / "huge"
+    shutil.copytree(checkpoints[0].folder, folder)
+    n_parameters = 1 << 40
+    tensor = {"dtype": "F32", "shape": [n_parameters], "data_offsets": [0, 4 * n_parameters]}
+    header = json.dumps({"weight": tensor}).encode()
+    weights = folder / "model.safetensors"
+    weights.write_bytes(struct.pack("<Q", len(header)) + header)
+    try:
+        with weights.open("r+b") as file:  # four terabytes of nothing: a sparse file takes no room
+            file.truncate(8 + len(header) + 4 * n_parameters)
+    except OSError as error:
+        pytest.skip(f"This file system holds no sparse file of 4 TB: {error}")
+    with (
+        pytest.raises(NotEnoughMemory, match=r"huge needs 2\d{3}\.\d GB as bfloat16, and .* free on cpu"),
+        pool.lens(Checkpoint.open(folder)),
+    ):
+        pass
+    taken(pool, checkpoints[1])  # and the pool goes on working
+    assert torch.get_num_threads() == 1
