@@ -1,92 +1,48 @@
-"""What every panel shares: opening a checkpoint by its name, bounding what comes in, saying what went wrong."""
+"""What the panels share on screen: the menus of checkpoints, and errors said in a sentence."""
 
 from __future__ import annotations
 
 import functools
 import html
 import inspect
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
 
-from lens.checkpoint import Catalogue, Checkpoint
-from lens.pool import LensPool
+from lens.bench import NOBODY, Bench
 
-STYLE = Path(__file__).with_name("panel.css")
 DEVICE_QUEUE = "device"
 """Events with this `concurrency_id` wait for each other, so that visitors see their place in the queue."""
+OURS = ("lens", "probes", "steering")
 Callback = TypeVar("Callback", bound=Callable[..., Any])
 
 
-class Refused(ValueError):
-    """Something from the browser or the API that no control of ours can produce."""
-
-
 @dataclass(frozen=True)
-class Bench:
-    """The folder of checkpoints that a page shows, and the lenses that are open on it."""
+class Menus:
+    """The two menus of checkpoints that a tab begins with."""
 
-    folder: Path
-    device: str = "auto"
-    dtype: str | None = None
-    threads: int | None = None
+    a: gr.Dropdown
+    b: gr.Dropdown
 
-    @property
-    def catalogue(self) -> Catalogue:
-        """Read anew each time, so that a checkpoint which has just been trained shows up on reload."""
-        return Catalogue(self.folder)
-
-    def checkpoint(self, name: object) -> Checkpoint:
-        """A checkpoint by its name in the catalogue; never by a path, for the name comes from the network."""
-        if not name:
-            raise Refused(
-                f"There is no checkpoint to use in {self.folder}/. Train one (python -m training run --recipe demo) "
-                "or copy a Hugging Face OLMo folder there, then reload the page."
-            )
-        return self.catalogue[one_line(name, "the checkpoint")]
-
-    @cached_property
-    def pool(self) -> LensPool:
-        """The open lenses; two, so that two checkpoints can be seen side by side."""
-        return LensPool(limit=2, device=self.device, dtype=self.dtype, threads=self.threads)
+    def update(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """New choices for both; what is chosen stays."""
+        return [gr.update(choices=list(names)), gr.update(choices=second(names))]
 
 
-def one_line(value: object, what: str, most: int = 200) -> str:
-    """A short text from the network."""
-    if not isinstance(value, str) or len(value) > most or "\n" in value:
-        raise Refused(f"{what[:1].upper()}{what[1:]} should be one line of at most {most} characters.")
-    return value
+def menus(bench: Bench, a: str | None, b: str) -> Menus:
+    """A menu that always names a checkpoint and one that may name another."""
+    names = bench.catalogue.names
+    return Menus(
+        gr.Dropdown(names, value=a, label="Checkpoint", min_width=140, filterable=len(names) > 12),
+        gr.Dropdown(second(names), value=b, label="Beside it", min_width=140, filterable=len(names) > 12),
+    )
 
 
-def number(value: object, what: str, low: float, high: float) -> float:
-    """A finite number from the network, within bounds that the controls keep too."""
-    said = f"{what[:1].upper()}{what[1:]} should be a number from {low:g} to {high:g}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise Refused(f"{said}; got {str(value)[:40]!r}.")
-    if not low <= value <= high:
-        raise Refused(f"{said}; got {value:g}.")
-    return float(value)
-
-
-def whole(value: object, what: str, low: int, high: int) -> int:
-    """A whole number from the network, within bounds."""
-    bounded = number(value, what, low, high)
-    if bounded != int(bounded):
-        raise Refused(f"{what[:1].upper()}{what[1:]} should be a whole number; got {bounded:g}.")
-    return int(bounded)
-
-
-def one_of(value: object, what: str, choices: Sequence[str]) -> str:
-    """One of a short list."""
-    if value not in choices:
-        raise Refused(f"{what[:1].upper()}{what[1:]} should be one of {', '.join(choices)}; got {str(value)[:40]!r}.")
-    return str(value)
+def second(names: Sequence[str]) -> list[tuple[str, str]]:
+    return [("none", NOBODY), *((name, name) for name in names)]
 
 
 def in_a_sentence(callback: Callback) -> Callback:
@@ -112,11 +68,18 @@ def in_a_sentence(callback: Callback) -> Callback:
 def _said() -> Iterator[None]:
     try:
         yield
-    except (KeyError, IndexError, UnicodeError):  # LookupErrors and ValueErrors that nobody wrote for people
-        raise
-    except (ValueError, LookupError, OSError) as error:
+    except Exception as error:
+        if not _is_a_sentence(error):
+            raise
         # the browser shows the message as HTML, and it may quote what somebody typed
         raise gr.Error(html.escape(str(error)), title="That did not work", print_exception=False) from error
+
+
+def _is_a_sentence(error: Exception) -> bool:
+    """Whether somebody wrote the message for people: our own classes, and the built-in ones that we raise."""
+    ours = type(error).__module__.split(".")[0] in OURS
+    plain = isinstance(error, ValueError | LookupError | OSError)
+    return ours or (plain and not isinstance(error, KeyError | IndexError | UnicodeError))
 
 
 def sentence(text: str) -> str:

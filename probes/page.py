@@ -1,0 +1,167 @@
+"""What the probes tab shows, as HTML: maps, histogram, one head, and the sentence under each."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lens.head import Head
+from lens.vocabulary import NearToken
+from probes.headmap import Cell, Scale, difference_legend, head_map, legend
+from probes.histogram import Histogram
+from probes.lexicon import Lexicon
+from probes.probe import ProbeSet, compare
+
+Mask = Callable[[str], str]
+
+
+def maps(sets: Sequence[ProbeSet]) -> str:
+    """One map, or two on one colour scale with their difference."""
+    scale = Scale.around([*(a for probes in sets for a in accuracies(probes)), *(probes.majority for probes in sets)])
+    drawn = [head_map(probes.checkpoint, probes.grid, cells(probes), scale) for probes in sets]
+    parts = [f'<div class="maps">{"".join(drawn)}</div>', legend(scale, sets[0].majority, sets[0].null_band)]
+    parts.append(sentence(maps_in_words(sets)))
+    if len(sets) == 2 and sets[0].grid == sets[1].grid:
+        parts.append(difference(*sets))
+    return "".join(parts)
+
+
+def maps_in_words(sets: Sequence[ProbeSet]) -> str:
+    first = sets[0]
+    return (
+        f"Each cell is one attention head: how often a linear probe on its output tells {first.classes[0]} from "
+        f"{first.classes[1]} on {first.n_test:,} texts it never saw ({first.name}, {first.rule}). "
+        f"Hatched heads stay below {first.null_band[1]:.3f}, which the best of {len(first.grid)} heads also reaches "
+        "on shuffled labels."
+    )
+
+
+def cells(probes: ProbeSet) -> dict[Head, Cell]:
+    """Every head's accuracy; muted where the best head on shuffled labels does as well."""
+    return {head: _cell(probes, head) for head in probes.grid}
+
+
+def _cell(probes: ProbeSet, head: Head) -> Cell:
+    found = probes.accuracy(head)
+    muted = found.value <= probes.null_band[1]
+    says = f"accuracy {found.value:.3f}, interval {found.low:.2f} to {found.high:.2f}"
+    return Cell(found.value, says + (", within chance" if muted else ""), f"{found.value:.2f}".lstrip("0"), muted)
+
+
+def difference(a: ProbeSet, b: ProbeSet) -> str:
+    """The second minus the first, head by head; colour from both sides of zero."""
+    first, second = cells(a), cells(b)
+    changes = {head: second[head].value - first[head].value for head in a.grid}
+    scale = Scale.both_ways(changes.values())
+    shown = {
+        head: Cell(
+            change,
+            f"{100 * change:+.1f} points, from {first[head].value:.3f} to {second[head].value:.3f}"
+            + (", both within chance" if first[head].muted and second[head].muted else ""),
+            f"{100 * change:+.1f}",
+            first[head].muted and second[head].muted,
+        )
+        for head, change in changes.items()
+    }
+    title = f"{b.checkpoint} minus {a.checkpoint}"
+    drawn = head_map(title, a.grid, shown, scale, diverging=True)
+    return (
+        f'<div class="maps difference">{drawn}</div>{difference_legend(scale, a.checkpoint, b.checkpoint)}'
+        + sentence(difference_in_words(a, b))
+    )
+
+
+def difference_in_words(a: ProbeSet, b: ProbeSet) -> str:
+    """The mean over heads with its interval, and the paper's test beside it, named as such."""
+    try:
+        found = compare(b, a, np.random.default_rng(0))
+    except ValueError as error:
+        return str(error)
+    mean, heads = found.over_texts, found.by_head
+    points = [100 * number for number in (mean.estimate.value, mean.estimate.low, mean.estimate.high)]
+    return (
+        f"Mean over all heads: {b.checkpoint} is {points[0]:+.2f} points from {a.checkpoint}, 95 % interval "
+        f"{points[1]:+.2f} to {points[2]:+.2f} over {mean.estimate.n:,} held-out texts (p = {mean.p:.4f}). "
+        f"The paper's by-head test, which takes heads as independent: {100 * heads.estimate.low:+.2f} to "
+        f"{100 * heads.estimate.high:+.2f}, p = {heads.p:.4f}."
+    )
+
+
+def histogram(sets: Sequence[ProbeSet]) -> str:
+    """All heads against chance."""
+    names = tuple(probes.checkpoint for probes in sets)
+    picture = Histogram(names, tuple(map(accuracies, sets)), sets[0].majority, sets[0].null_band)
+    keys = "".join(
+        f'<span class="key {kind}">{html.escape(name)}</span>' for name, kind in zip(names, "ab", strict=False)
+    )
+    above = [sum(value > probes.null_band[1] for value in accuracies(probes)) for probes in sets]
+    counted = " and ".join(
+        f"{n} of {len(probes.grid)} heads of {probes.checkpoint}" for n, probes in zip(above, sets, strict=True)
+    )
+    return f'<p class="eyebrow">All heads {keys}</p>{picture.to_svg()}' + sentence(
+        f"How many heads reach which accuracy. The grey band is what the best head reaches by chance; "
+        f"{counted} are above it."
+    )
+
+
+def accuracies(probes: ProbeSet) -> tuple[float, ...]:
+    return tuple(probes.heads.accuracies.flatten().tolist())
+
+
+def head_card(head: Head, sides: Sequence[tuple[ProbeSet, Sequence[NearToken]]], lexicon: Lexicon, mask: Mask) -> str:
+    """One head of one checkpoint or two: accuracy with its interval, rank, nearest tokens."""
+    shown = "".join(_side(head, probes, near, lexicon, mask) for probes, near in sides)
+    toxic = html.escape(sides[0][0].classes[0])
+    return (
+        f'<section class="head-card" aria-label="{head}"><h3>{head}</h3><div class="sides">{shown}</div>'
+        + sentence(
+            f"The tokens are those whose output rows lie nearest to the {toxic} end of the head's direction (mean of "
+            "one class minus mean of the other), sent through the head's output matrix and the final norm. "
+            "Tokens in the word list are marked."
+        )
+        + "</section>"
+    )
+
+
+def _side(head: Head, probes: ProbeSet, near: Sequence[NearToken], lexicon: Lexicon, mask: Mask) -> str:
+    found, rank = probes.accuracy(head), probes.ranked().index(head) + 1
+    chance = "above" if found.value > probes.null_band[1] else "within"
+    facts = [
+        ("Accuracy", f"{found.value:.3f}, interval {found.low:.3f} to {found.high:.3f}"),
+        ("Held-out texts", f"{found.n:,}"),
+        ("Rank", f"{rank} of {len(probes.grid)} heads"),
+        ("Against chance", f"{chance} the null band, {probes.null_band[0]:.3f} to {probes.null_band[1]:.3f}"),
+        ("Larger class", f"{probes.majority:.3f}"),
+    ]
+    listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
+    return (
+        f'<div><h4>{html.escape(probes.checkpoint)}</h4><dl class="facts">{listed}</dl>'
+        f"{tokens(near, lexicon, mask)}</div>"
+    )
+
+
+def tokens(near: Sequence[NearToken], lexicon: Lexicon, mask: Mask) -> str:
+    """A list of tokens, nearest first; spaces visible, tokens of the word list marked."""
+    items = "".join(
+        f'<li class="{"counted" if token.text.strip() in lexicon else ""}" title="cosine {token.cosine:.3f}">'
+        f"{html.escape(visible(mask(token.text)))}</li>"
+        for token in near
+    )
+    return f'<ol class="tokens">{items}</ol>'
+
+
+def visible(token: str) -> str:
+    """A token as one can see it: a leading space as a low mark, line breaks and tabs by name."""
+    return token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍")
+
+
+def sentence(text: str) -> str:
+    """The plain sentence under a chart."""
+    return f'<p class="sentence">{html.escape(text)}</p>'
+
+
+def nothing(text: str) -> str:
+    """An empty place that says why it is empty."""
+    return f'<div class="nothing" role="status">{html.escape(text)}</div>'

@@ -1,0 +1,76 @@
+"""What a visitor asked for, checked: names from the catalogue, numbers within bounds, and the same as a command."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from lens.bench import NOBODY, Bench, number, one_line, one_of, whole
+from lens.checkpoint import Checkpoint
+from steering.plan import Plan
+from steering.sampling import Sampling
+
+MOST_SIGMAS = 16.0
+MOST_TOKENS = 200
+MOST_HEADS = 4096
+MOST_SEED = 2**31 - 1
+PROMPT_CHARACTERS = 4000
+KINDS = {"mass-mean": "Mass mean", "probe-weight": "Probe weight", "random": "Random control"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One run as the visitor asked for it, checked."""
+
+    checkpoints: tuple[Checkpoint, ...]
+    prompt: str
+    sigmas: float
+    plan: Plan
+    sampling: Sampling
+
+    @property
+    def command(self) -> str:
+        """The same run at a terminal, a line per checkpoint."""
+        return "\n".join(self._command(checkpoint) for checkpoint in self.checkpoints)
+
+    def _command(self, checkpoint: Checkpoint) -> str:
+        given = {
+            "--probes": self.plan.probes,
+            "--kind": self.plan.kind,
+            "--n-heads": self.plan.n_heads,
+            "--temperature": f"{self.sampling.temperature:g}",
+            "--top-p": f"{self.sampling.top_p:g}",
+            "--max-tokens": self.sampling.max_tokens,
+            "--seed": self.sampling.seed,
+        }
+        options = [str(word) for option in given.items() if option[1] is not None for word in option]
+        start = ["python", "-m", "steering", "generate", str(checkpoint.folder), self.prompt]
+        return shlex.join([*start, "--sigmas", "0", f"{self.sigmas:g}", *options])
+
+
+def asked(bench: Bench, a: Any, b: Any, prompt: Any, sigmas: Any, kind: Any, probes: Any, n_heads: Any,
+          temperature: Any, top_p: Any, length: Any, seed: Any) -> Asked:  # fmt: skip
+    """Everything that came from the network, bounded and named; refuses the rest with a sentence."""
+    names = [a] if b in (None, NOBODY, a) else [a, b]
+    if not isinstance(prompt, str) or len(prompt) > PROMPT_CHARACTERS:
+        raise ValueError(f"The prompt should be a text of at most {PROMPT_CHARACTERS:,} characters. Shorten it.")
+    if not prompt.strip():
+        raise ValueError("The prompt is empty. Write the beginning of a sentence, or choose an example.")
+    seeded = whole(seed, "the seed", 0, MOST_SEED)
+    return Asked(
+        checkpoints=tuple(bench.checkpoint(name) for name in names),
+        prompt=prompt,
+        sigmas=number(sigmas, "the strength", 0, MOST_SIGMAS),
+        plan=Plan(
+            probes=one_line(probes, "the probe set", 100),
+            kind=one_of(kind, "the direction", list(KINDS)),
+            n_heads=None if n_heads is None else whole(n_heads, "the number of heads", 1, MOST_HEADS),
+        ),
+        sampling=Sampling(
+            temperature=number(temperature, "the temperature", 0, 2),
+            top_p=number(top_p, "top-p", 0.05, 1),
+            max_tokens=whole(length, "the length", 1, MOST_TOKENS),
+            seed=seeded,
+        ),
+    )

@@ -1,0 +1,24 @@
+// The marks under the strength slider set it; arrow keys on the slider count as letting it go.
+const slider = () => document.querySelector('#strength input[type="range"]');
+
+function release(range) {
+  range.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
+}
+
+element.addEventListener("click", (event) => {
+  const mark = event.target.closest("button[data-sigmas]");
+  const range = slider();
+  if (!mark || !range) return;
+  range.value = mark.dataset.sigmas;
+  range.dispatchEvent(new Event("input", { bubbles: true }));
+  release(range);
+});
+
+document.addEventListener("keyup", (event) => {
+  const moves = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"];
+  if (event.target === slider() && moves.includes(event.key)) release(event.target);
+});
+
+// the number beside the label only shows the value: entering and leaving it should not start anything
+const number = document.querySelector('#strength input[type="number"]');
+if (number) Object.assign(number, { readOnly: true, tabIndex: -1 });
