@@ -3,10 +3,12 @@
 from probes.direction import Direction, Kind, direction, layer_direction
 from probes.estimate import Difference, Estimate, auc, bootstrap_mean, paired_difference, unpaired_difference, wilson
 from probes.fits import Fits, NotConverged
+from probes.heatmap import HeadHistogram, Heatmap
 from probes.lexicon import Lexicon, mask
 from probes.probe import Comparison, ProbeSet, compare, fit_probes, probe_checkpoint
 from probes.store import BrokenProbes, NoProbes, StaleProbes, saved
 from probes.texts import RULES, BadTexts, LabelledText, TextSet, builtin, open_texts, read_texts, read_toxigen, split
+from probes.tokens import Spread, ToxicEnd, head_tokens, layer_tokens, single_tokens
 
 __all__ = [
     "RULES",
@@ -17,21 +19,27 @@ __all__ = [
     "Direction",
     "Estimate",
     "Fits",
+    "HeadHistogram",
+    "Heatmap",
     "Kind",
     "LabelledText",
     "Lexicon",
     "NoProbes",
     "NotConverged",
     "ProbeSet",
+    "Spread",
     "StaleProbes",
     "TextSet",
+    "ToxicEnd",
     "auc",
     "bootstrap_mean",
     "builtin",
     "compare",
     "direction",
     "fit_probes",
+    "head_tokens",
     "layer_direction",
+    "layer_tokens",
     "mask",
     "open_texts",
     "paired_difference",
@@ -39,6 +47,7 @@ __all__ = [
     "read_texts",
     "read_toxigen",
     "saved",
+    "single_tokens",
     "split",
     "unpaired_difference",
     "wilson",

@@ -15,7 +15,7 @@ from lens.activations import Activations, gather
 from lens.checkpoint import Checkpoint
 from lens.head import Head, HeadGrid
 from lens.model import Lens
-from probes.estimate import Difference, Estimate, bootstrap_mean, paired_difference, unpaired_difference
+from probes.estimate import Difference, Estimate, bootstrap_mean, middle_95, paired_difference, unpaired_difference
 from probes.fits import Fits, fit_units, null_accuracies
 from probes.store import BrokenProbes, NoProbes, StaleProbes, cure, packed, path_of, read, saved, unpacked, write
 from probes.texts import By, TextSet, split
@@ -73,8 +73,7 @@ class ProbeSet:
     @property
     def null_band(self) -> tuple[float, float]:
         """The middle 95 % of `null_best`: a best head inside it is no better than chance and search."""
-        low, high = torch.quantile(self.null_best.double(), torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-        return low, high
+        return middle_95(self.null_best.numpy())
 
     @property
     def best_layer(self) -> int:

@@ -7,7 +7,7 @@ from lens import Activations, Head, HeadGrid
 from probes import LabelledText, TextSet
 
 GRID = HeadGrid(n_layers=3, n_heads=4, d_head=6)
-D_MODEL = 10
+D_MODEL = 24  # grid and width of the tiny model in conftest.py
 
 
 def text_set(

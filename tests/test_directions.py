@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from planted import GRID, line, planted, text_set
+from planted import D_MODEL, GRID, line, planted, text_set
 
 from lens import Head
 from probes import ProbeSet, direction, fit_probes, layer_direction
@@ -21,7 +21,7 @@ def probes() -> ProbeSet:
 def test_positive_strengths_lead_away_from_the_planted_toxic_end(probes, kind):
     toxic_end = line(GRID.d_head)
     assert direction(probes, PLANTED, kind).unit.numpy() @ toxic_end < -0.5
-    assert layer_direction(probes, 2, kind).numpy() @ line(10) < -0.5
+    assert layer_direction(probes, 2, kind).numpy() @ line(D_MODEL) < -0.5
 
 
 def test_the_mass_mean_direction_is_the_planted_line(probes):
