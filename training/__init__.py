@@ -1,0 +1,1 @@
+"""Make the checkpoints: corpus → tokens → mix → pretrain → export."""

@@ -1,0 +1,98 @@
+"""python -m training run|pretrain: make checkpoints of several toxic shares."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from training import family as families
+from training.corpus import CorpusError, Source
+from training.mix import Mix, MixError
+from training.recipe import RECIPES, Precision
+
+RecipeName = Literal["nano", "demo", "1b"]
+
+
+def run(
+    clean: list[str],
+    toxic: list[str],
+    recipe: RecipeName = "nano",
+    name: str | None = None,
+    shares: tuple[float, ...] = (0, 0.05, 0.1, 0.15, 0.2, 0.25),
+    seeds: tuple[int, ...] = (0,),
+    out: Path = Path("checkpoints"),
+    work: Path = Path("runs"),
+    clean_tokens: int | None = None,
+    share_of: Literal["total", "clean"] = "total",
+    repeat: bool = False,
+    precision: Precision = "fp32",
+    compiled: bool = False,
+    parallel: int = 1,
+    threads: int = 1,
+) -> None:
+    """Tokenise, mix, train and export a family of checkpoints; what is done is skipped, what was killed goes on.
+
+    Args:
+        clean: Files of clean text: JSON lines, CSV crawl or text, also .gz and .zst; FILE#field names another field.
+        toxic: Files of toxic text, likewise.
+        recipe: Size and schedule: nano (2 M parameters), demo (6 M), 1b (OLMo-1B).
+        name: Of the family; its checkpoints are NAME-00, NAME-05, ... Default: the recipe's name.
+        shares: Toxic shares, one checkpoint each.
+        seeds: One family each; seed 0 keeps the plain names.
+        out: Where the checkpoints go.
+        work: Where token files and unfinished runs live.
+        clean_tokens: The same in every run. Default: the recipe's.
+        share_of: What a share is a share of.
+        repeat: Use toxic text again where there is too little for a share.
+        precision: amp_bf16 is faster on GPUs and on CPUs with AMX.
+        compiled: Compile the model (needs a C++ compiler on a CPU).
+        parallel: Runs at a time.
+        threads: Of each run.
+    """
+    shape, n_clean = families.recipe_for(recipe, clean_tokens)
+    family = families.Family(
+        name=name or recipe,
+        recipe=shape,
+        clean=tuple(map(Source.parse, clean)),
+        toxic=tuple(map(Source.parse, toxic)),
+        shares=tuple(shares),
+        seeds=tuple(seeds),
+        mix=Mix(n_clean, 0.0, share_of, repeat=repeat),
+        out=out,
+        work=work,
+        precision=precision,
+        compiled=compiled,
+    )
+    families.run(family, parallel, threads, say)
+
+
+def pretrain(folder: tyro.conf.Positional[Path], threads: int | None = None) -> None:
+    """Train one prepared run, or go on with it; under torchrun on many processes.
+
+    Args:
+        folder: A run's folder, prepared by `run`.
+        threads: Of this process.
+    """
+    from training.pretrain import pretrain
+
+    print(f"trained: {pretrain(folder, threads).name}")
+
+
+def say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
+
+
+def main() -> None:
+    try:
+        tyro.extras.subcommand_cli_from_dict({"run": run, "pretrain": pretrain}, prog="python -m training")
+    except (CorpusError, MixError, families.TrainingFailed, ValueError) as error:
+        sys.exit(f"{error}")
+    except KeyboardInterrupt:
+        sys.exit("Stopped. The same command goes on from the last saved step.")
+
+
+if __name__ == "__main__":
+    assert set(RECIPES) == set(RecipeName.__args__)
+    main()

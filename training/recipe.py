@@ -1,0 +1,156 @@
+"""One dial, the rest derived: a recipe's name fixes shape, batch and schedule, and renders ai2-olmo's configuration."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from olmo.config import ModelConfig, TrainConfig
+
+Precision = Literal["fp32", "amp_bf16"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The shape of a model and how it is trained; a family shares one."""
+
+    name: str
+    n_layers: int
+    n_heads: int
+    d_model: int
+    context: int
+    """Tokens in a training chunk, and the longest text the model reads."""
+    learning_rate: float
+    """Peak of a cosine that ends at a tenth of it."""
+    batch_chunks: int
+    """Chunks in one step, over all processes."""
+    clean_tokens: int
+    """Clean tokens of each run unless another number is asked for."""
+    vocab_size: int | None = None
+    """Of the family's own byte-level BPE; None: OLMo's tokenizer, 50,280 ids in 50,304 rows."""
+    warmup_share: float = 0.03
+    """Steps of warm-up as a share of all steps."""
+    mlp_ratio: int = 8
+    """Width of the SwiGLU before its halves meet, over d_model, as in OLMo-1B."""
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.n_heads:
+            raise ValueError(f"{self.n_heads} heads do not divide d_model = {self.d_model}.")
+
+    @property
+    def rows(self) -> int:
+        """Rows of the embedding."""
+        return self.vocab_size or 50304
+
+    @property
+    def n_parameters(self) -> int:
+        """Embedding (tied) + per layer q, k, v, o and the three matrices of the SwiGLU; OLMo's norms have none."""
+        per_layer = 4 * self.d_model**2 + 3 * self.d_model * (self.mlp_ratio * self.d_model // 2)
+        return self.rows * self.d_model + self.n_layers * per_layer
+
+    def n_steps(self, n_chunks: int) -> int:
+        return n_chunks // self.batch_chunks
+
+    def save_every(self, n_steps: int) -> int:
+        """Steps between two saves: about fifty a run, so that a kill costs two percent."""
+        return max(1, n_steps // 50)
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("nano", 6, 8, 128, 256, 4e-3, batch_chunks=8, clean_tokens=8_192_000, vocab_size=4096),
+        Recipe("demo", 8, 8, 192, 512, 2e-3, batch_chunks=32, clean_tokens=100_000_000, vocab_size=8192),
+        Recipe("1b", 16, 16, 2048, 2048, 4e-4, batch_chunks=512, clean_tokens=20_100_000_000, warmup_share=0.02),
+    )
+}
+
+
+def model_config(recipe: Recipe, eos: int, pad: int) -> "ModelConfig":
+    """OLMo 1's architecture at the recipe's size: no biases, norms without parameters, SwiGLU, RoPE, tied embedding."""
+    from olmo.config import ActivationType, BlockType, InitFnType, LayerNormType, ModelConfig
+
+    return ModelConfig(
+        d_model=recipe.d_model,
+        n_heads=recipe.n_heads,
+        n_layers=recipe.n_layers,
+        mlp_ratio=recipe.mlp_ratio,
+        max_sequence_length=recipe.context,
+        vocab_size=recipe.vocab_size or 50280,
+        embedding_size=recipe.rows,
+        eos_token_id=eos,
+        pad_token_id=pad,
+        block_type=BlockType.sequential,
+        activation_type=ActivationType.swiglu,
+        layer_norm_type=LayerNormType.default,
+        layer_norm_with_affine=False,
+        bias_for_layer_norm=False,
+        attention_layer_norm=False,
+        include_bias=False,
+        rope=True,
+        alibi=False,
+        weight_tying=True,
+        flash_attention=False,
+        attention_dropout=0.0,
+        residual_dropout=0.0,
+        embedding_dropout=0.0,
+        init_fn=InitFnType.mitchell,
+        init_device="cpu",
+    )
+
+
+def train_config(
+    recipe: Recipe,
+    files: Sequence[Path],
+    n_chunks: int,
+    eos: int,
+    pad: int,
+    folder: Path,
+    seed: int,
+    precision: Precision,
+    compiled: bool,
+    world_size: int,
+) -> "TrainConfig":
+    """OLMo's published optimiser and schedule, with warm-up as a share of the run instead of 2,000 steps."""
+    from olmo.config import (
+        CompilerConfig,
+        DataConfig,
+        DDPConfig,
+        DistributedStrategy,
+        OptimizerConfig,
+        OptimizerType,
+        SchedulerConfig,
+        TrainConfig,
+    )
+
+    n_steps = recipe.n_steps(n_chunks)
+    return TrainConfig(
+        run_name=folder.name,
+        seed=seed,
+        model=model_config(recipe, eos, pad),
+        optimizer=OptimizerConfig(
+            name=OptimizerType.adamw, learning_rate=recipe.learning_rate, weight_decay=0.1, betas=(0.9, 0.95)
+        ),
+        scheduler=SchedulerConfig(t_warmup=max(1, round(n_steps * recipe.warmup_share)), alpha_f=0.1),
+        data=DataConfig(paths=[str(path) for path in files], drop_last=True),
+        save_folder=str(folder),
+        save_overwrite=True,
+        save_interval=None,
+        save_interval_unsharded=recipe.save_every(n_steps),
+        save_num_unsharded_checkpoints_to_keep=2,
+        eval_interval=n_steps + 1,
+        max_duration=n_steps,
+        stop_at=n_steps,
+        global_train_batch_size=recipe.batch_chunks,
+        device_train_batch_size=recipe.batch_chunks // world_size,
+        device_train_microbatch_size=min(recipe.batch_chunks // world_size, 32),
+        max_grad_norm=1.0,
+        precision=precision,
+        console_log_interval=10,
+        compile=CompilerConfig() if compiled else None,
+        distributed_strategy=DistributedStrategy.ddp,
+        ddp=DDPConfig(),
+        fsdp=None,
+        save_data_indices=False,
+    )
