@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from lens.checkpoint import find
-from lens.model import open_lens
+from lens import find, open_lens
 from probes.probe import ProbeSet, compare, probe_checkpoint
 from probes.store import saved
 from probes.texts import By, open_texts
@@ -45,6 +44,7 @@ def fit(
         dtype: float32 or bfloat16; float32 for small models unless told.
         threads: CPU threads.
     """
+    some(checkpoints)
     text_set = open_texts(texts, rule, name, classes)
     print(f"{text_set.name}: {len(text_set):,} texts, larger class {text_set.majority:.3f} ({text_set.rule})")
     done = []
@@ -64,13 +64,20 @@ def show(checkpoints: Checkpoints, /, probes: str | None = None, heads: int = 5)
         probes: One probe set; all of them unless told.
         heads: How many of the best heads to list.
     """
-    for checkpoint in map(find, checkpoints):
+    for checkpoint in map(find, some(checkpoints)):
         names = [probes] if probes else saved(checkpoint) or ["builtin"]
         for name in names:
             found = ProbeSet.load(checkpoint, name)
             print(summary(found))
             for head in found.ranked()[:heads]:
                 print(f"    {head!s:8} {found.accuracy(head)}")
+
+
+def some(checkpoints: tuple[str, ...]) -> tuple[str, ...]:
+    """The checkpoints, if there are any."""
+    if not checkpoints:
+        raise ValueError("Name at least one checkpoint, such as demo-10 or a folder.")
+    return checkpoints
 
 
 def progress(stage: str, done: int, total: int) -> None:
@@ -98,9 +105,7 @@ def summary(probes: ProbeSet) -> str:
 
 def compared(sets: list[ProbeSet]) -> str:
     """Each against the first, on the same held-out texts."""
-    lines = [
-        "Mean accuracy over heads, bootstrap over held-out texts; then the paper's test, which takes heads as independent:"
-    ]
+    lines = ["Mean over heads, bootstrap over held-out texts; 'by head', the paper's test, takes heads as independent:"]
     for other in sets[1:]:
         found = compare(other, sets[0], np.random.default_rng(0))
         lines.append(f"  {other.checkpoint} minus {sets[0].checkpoint}: {found.over_texts}; by head {found.by_head}")
