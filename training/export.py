@@ -18,7 +18,7 @@ from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 from lens.checkpoint import CARD
 from lens.files import flush_folder, write_atomically
 from training.recipe import Recipe, model_config
-from training.tokens import END_OF_TEXT, PADDING
+from training.tokens import END_OF_TEXT, PADDING, special_ids
 
 TOLERANCE = 1e-5
 CHUNKS_COMPARED = 4
@@ -61,6 +61,7 @@ def export(
 
 def to_hugging_face(trained: OLMo, recipe: Recipe, tokenizer: Tokenizer) -> OlmoForCausalLM:
     """The same float32 numbers under Hugging Face's names: q, k, v apart; the SwiGLU's halves are up, then gate."""
+    eos, pad = special_ids(tokenizer)
     config = OlmoConfig(
         vocab_size=recipe.rows,
         hidden_size=recipe.d_model,
@@ -68,8 +69,8 @@ def to_hugging_face(trained: OLMo, recipe: Recipe, tokenizer: Tokenizer) -> Olmo
         num_hidden_layers=recipe.n_layers,
         num_attention_heads=recipe.n_heads,
         max_position_embeddings=recipe.context,
-        eos_token_id=tokenizer.token_to_id(END_OF_TEXT),
-        pad_token_id=tokenizer.token_to_id(PADDING),
+        eos_token_id=eos,
+        pad_token_id=pad,
         tie_word_embeddings=True,
         attention_bias=False,
         clip_qkv=None,
@@ -105,7 +106,7 @@ def loss(model: OlmoForCausalLM, chunks: np.ndarray) -> float:
 
 
 def _trained(step: Path, recipe: Recipe, tokenizer: Tokenizer) -> OLMo:
-    model = OLMo(model_config(recipe, tokenizer.token_to_id(END_OF_TEXT), tokenizer.token_to_id(PADDING)))
+    model = OLMo(model_config(recipe, *special_ids(tokenizer)))
     model.load_state_dict(torch.load(step / "model.pt", weights_only=True, map_location="cpu"))
     return model.eval()
 

@@ -18,7 +18,7 @@ from lens.files import write_atomically
 from training import mix
 from training.corpus import Source
 from training.recipe import RECIPES, Precision, Recipe
-from training.tokens import END_OF_TEXT, PADDING, TokenFile, official_tokenizer, tokenize, train_tokenizer
+from training.tokens import TokenFile, official_tokenizer, special_ids, tokenize, train_tokenizer
 
 Say = Callable[[str], None]
 
@@ -138,8 +138,7 @@ def _prepare(member: Member, clean: list[TokenFile], toxic: list[TokenFile], tok
         member.family.recipe.name,
         member.seed,
         tuple(str(file.path.resolve()) for file in clean + toxic),
-        tokenizer.token_to_id(END_OF_TEXT),
-        tokenizer.token_to_id(PADDING),
+        *special_ids(tokenizer),
         member.family.precision,
         member.family.compiled,
         mix.digest(drawn),
@@ -149,7 +148,7 @@ def _prepare(member: Member, clean: list[TokenFile], toxic: list[TokenFile], tok
 
 def _trained(members: Sequence[Member], parallel: int, threads: int, say: Say) -> Iterator[Member]:
     """Each member when its training ends: one process each; progress of all is told every half minute."""
-    waiting, running = list(members), {}
+    waiting, running = list(members), dict[Member, "subprocess.Popen[bytes]"]()
     told = time.monotonic()
     try:
         while waiting or running:

