@@ -86,26 +86,23 @@ def _button(head: Head, cell: Cell, scale: Scale, diverging: bool) -> str:
     )
 
 
-def legend(scale: Scale, majority: float | None, null_band: tuple[float, float] | None) -> str:
-    """The colour bar, with what a blind guess reaches and what the best head reaches by chance."""
-    marks = ""
-    if null_band is not None:
-        left, right = scale.share(null_band[0]), scale.share(null_band[1])
-        marks += f'<i class="band" style="left:{left:.1%};width:{max(right - left, 0.004):.1%}"></i>'
-    if majority is not None:
-        marks += f'<i class="majority" style="left:{scale.share(majority):.1%}"></i>'
-    words = []
-    if majority is not None:
-        words.append(f'<span class="key majority">always guessing the larger class: {majority:.3f}</span>')
-    if null_band is not None:
-        words.append(
-            f'<span class="key band">best head by chance: {null_band[0]:.3f} to {null_band[1]:.3f}; '
-            "heads up to there are hatched</span>"
-        )
+def legend(scale: Scale, majority: float, null_bands: Mapping[str, tuple[float, float]]) -> str:
+    """The colour bar, with what a blind guess reaches and what the best head of each map reaches by chance."""
+    ends = [scale.share(end) for band in null_bands.values() for end in band]
+    left, width = min(ends), max(max(ends) - min(ends), 0.004)
+    marks = (
+        f'<i class="band" style="left:{left:.1%};width:{width:.1%}"></i>'
+        f'<i class="majority" style="left:{scale.share(majority):.1%}"></i>'
+    )
+    bands = "; ".join(
+        f"{low:.3f} to {high:.3f}{f' in {html.escape(name)}' if len(null_bands) > 1 else ''}"
+        for name, (low, high) in null_bands.items()
+    )
     return (
         '<div class="legend"><div class="bar-row">'
         f'<span>{scale.low:.3f}</span><div class="bar" aria-hidden="true">{marks}</div><span>{scale.high:.3f}</span>'
-        f"</div><p>{' '.join(words)}</p></div>"
+        f'</div><p><span class="key majority">always guessing the larger class: {majority:.3f}</span> '
+        f'<span class="key band">the null band, what the best head reaches by chance: {bands}</span></p></div>'
     )
 
 

@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lens.head import Head
-from lens.vocabulary import NearToken
 from probes.headmap import Cell, Scale, difference_legend, head_map, legend
 from probes.histogram import Histogram
-from probes.lexicon import Lexicon
 from probes.probe import ProbeSet, compare
+from probes.tokens import ToxicEnd
 
 Mask = Callable[[str], str]
 
@@ -21,11 +20,10 @@ def maps(sets: Sequence[ProbeSet]) -> str:
     """One map, or two on one colour scale with their difference."""
     scale = Scale.around([*(a for probes in sets for a in accuracies(probes)), *(probes.majority for probes in sets)])
     drawn = [head_map(probes.checkpoint, probes.grid, cells(probes), scale) for probes in sets]
-    parts = [f'<div class="maps">{"".join(drawn)}</div>', legend(scale, sets[0].majority, sets[0].null_band)]
-    parts.append(sentence(maps_in_words(sets)))
-    if len(sets) == 2 and sets[0].grid == sets[1].grid:
-        parts.append(difference(*sets))
-    return "".join(parts)
+    colours = legend(scale, sets[0].majority, {probes.checkpoint: probes.null_band for probes in sets})
+    shown = f'<section><div class="maps">{"".join(drawn)}</div>{colours}{sentence(maps_in_words(sets))}</section>'
+    change = difference(*sets) if len(sets) == 2 and sets[0].grid == sets[1].grid else ""
+    return f'<div class="atlas">{shown}{change}</div>'
 
 
 def maps_in_words(sets: Sequence[ProbeSet]) -> str:
@@ -33,8 +31,7 @@ def maps_in_words(sets: Sequence[ProbeSet]) -> str:
     return (
         f"Each cell is one attention head: how often a linear probe on its output tells {first.classes[0]} from "
         f"{first.classes[1]} on {first.n_test:,} texts it never saw ({first.name}, {first.rule}). "
-        f"Hatched heads stay below {first.null_band[1]:.3f}, which the best of {len(first.grid)} heads also reaches "
-        "on shuffled labels."
+        f"Hatched heads are no better than what the best of {len(first.grid)} heads reaches on shuffled labels."
     )
 
 
@@ -68,8 +65,8 @@ def difference(a: ProbeSet, b: ProbeSet) -> str:
     title = f"{b.checkpoint} minus {a.checkpoint}"
     drawn = head_map(title, a.grid, shown, scale, diverging=True)
     return (
-        f'<div class="maps difference">{drawn}</div>{difference_legend(scale, a.checkpoint, b.checkpoint)}'
-        + sentence(difference_in_words(a, b))
+        f'<section class="change">{drawn}{difference_legend(scale, a.checkpoint, b.checkpoint)}'
+        f"{sentence(difference_in_words(a, b))}</section>"
     )
 
 
@@ -94,7 +91,8 @@ def histogram(sets: Sequence[ProbeSet]) -> str:
     names = tuple(probes.checkpoint for probes in sets)
     picture = Histogram(names, tuple(map(accuracies, sets)), sets[0].majority, sets[0].null_band)
     keys = "".join(
-        f'<span class="key {kind}">{html.escape(name)}</span>' for name, kind in zip(names, "ab", strict=False)
+        f'<span class="histogram-key {kind}">{html.escape(name)}</span>'
+        for name, kind in zip(names, "ab", strict=False)
     )
     above = [sum(value > probes.null_band[1] for value in accuracies(probes)) for probes in sets]
     counted = " and ".join(
@@ -110,44 +108,91 @@ def accuracies(probes: ProbeSet) -> tuple[float, ...]:
     return tuple(probes.heads.accuracies.flatten().tolist())
 
 
-def head_card(head: Head, sides: Sequence[tuple[ProbeSet, Sequence[NearToken]]], lexicon: Lexicon, mask: Mask) -> str:
+def head_card(head: Head, sides: Sequence[tuple[ProbeSet, ToxicEnd]], mask: Mask) -> str:
     """One head of one checkpoint or two: accuracy with its interval, rank, nearest tokens."""
-    shown = "".join(_side(head, probes, near, lexicon, mask) for probes, near in sides)
-    toxic = html.escape(sides[0][0].classes[0])
+    shown = "".join(_head_side(head, probes, end, mask) for probes, end in sides)
+    toxic = sides[0][0].classes[0]
     return (
         f'<section class="head-card" aria-label="{head}"><h3>{head}</h3><div class="sides">{shown}</div>'
         + sentence(
             f"The tokens are those whose output rows lie nearest to the {toxic} end of the head's direction (mean of "
             "one class minus mean of the other), sent through the head's output matrix and the final norm. "
-            "Tokens in the word list are marked."
+            "Words of the list are marked."
         )
         + "</section>"
     )
 
 
-def _side(head: Head, probes: ProbeSet, near: Sequence[NearToken], lexicon: Lexicon, mask: Mask) -> str:
+def _head_side(head: Head, probes: ProbeSet, end: ToxicEnd, mask: Mask) -> str:
     found, rank = probes.accuracy(head), probes.ranked().index(head) + 1
     chance = "above" if found.value > probes.null_band[1] else "within"
-    facts = [
-        ("Accuracy", f"{found.value:.3f}, interval {found.low:.3f} to {found.high:.3f}"),
-        ("Held-out texts", f"{found.n:,}"),
-        ("Rank", f"{rank} of {len(probes.grid)} heads"),
-        ("Against chance", f"{chance} the null band, {probes.null_band[0]:.3f} to {probes.null_band[1]:.3f}"),
-        ("Larger class", f"{probes.majority:.3f}"),
-    ]
-    listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
     return (
-        f'<div><h4>{html.escape(probes.checkpoint)}</h4><dl class="facts">{listed}</dl>'
-        f"{tokens(near, lexicon, mask)}</div>"
+        f"<div><h4>{html.escape(probes.checkpoint)}</h4>"
+        + facts(
+            ("Accuracy", f"{found.value:.3f}, interval {found.low:.3f} to {found.high:.3f}"),
+            ("Held-out texts", f"{found.n:,}, the larger class {probes.majority:.3f}"),
+            ("Rank", f"{rank} of {len(probes.grid)} heads"),
+            ("Against chance", f"{chance} the null band, {probes.null_band[0]:.3f} to {probes.null_band[1]:.3f}"),
+            ("In the word list", f"{end.n_listed} of {len(end.nearest)} tokens; {at_random(end)}"),
+        )
+        + f"{tokens(end, mask)}</div>"
     )
 
 
-def tokens(near: Sequence[NearToken], lexicon: Lexicon, mask: Mask) -> str:
-    """A list of tokens, nearest first; spaces visible, tokens of the word list marked."""
+def token_sides(sides: Sequence[tuple[ProbeSet, ToxicEnd]], mask: Mask) -> str:
+    """The words at the toxic end of the best layer's direction, for one checkpoint or two."""
+    shown = "".join(_token_side(probes, end, mask) for probes, end in sides)
+    n, toxic = len(sides[0][1].nearest), sides[0][0].classes[0]
+    return (
+        f'<div class="token-sides">{shown}</div>'
+        + sentence(
+            f"The {n} tokens whose output rows lie nearest to the {toxic} end of the probe's direction in the residual "
+            "stream, at the layer where the probe is most accurate. The more of them are in the word list, the more "
+            f"plainly the model keeps {toxic} words in one place."
+        )
+        + sentence(
+            "A small vocabulary holds most words of the list only in pieces, and pieces are not counted. The rank AUC "
+            "looks at all tokens: how often a word of the list lies nearer to that end than another token does; 0.5 is "
+            "chance."
+        )
+    )
+
+
+def _token_side(probes: ProbeSet, end: ToxicEnd, mask: Mask) -> str:
+    layer = probes.layer_accuracy(probes.best_layer)
+    listed = [
+        ("Direction", f"probe at {end.place} of {probes.grid.n_layers}, accuracy {layer.value:.3f}"),
+        ("By chance", at_random(end)),
+        ("Whole words", f"{end.single_tokens:,} of the list's {end.lexicon_words:,} are one token here"),
+    ]
+    if end.rank_auc is not None and end.random_auc is not None:
+        auc, chance = end.rank_auc, end.random_auc
+        by_chance = f"by chance {chance.low:.3f} to {chance.high:.3f}"
+        listed.append(("Rank AUC", f"{auc.value:.3f}, interval {auc.low:.3f} to {auc.high:.3f}; {by_chance}"))
+    name, count = html.escape(probes.checkpoint), f" of the {len(end.nearest)} nearest tokens are in the word list"
+    return (
+        f'<section aria-label="{name}"><h3>{name}</h3><p class="big">{end.n_listed}<small>{count}</small></p>'
+        f"{facts(*listed)}{tokens(end, mask)}</section>"
+    )
+
+
+def at_random(end: ToxicEnd) -> str:
+    chance = end.random_listed
+    return f"random directions find {chance.mean:.1f} ({chance.low:g} to {chance.high:g})"
+
+
+def facts(*pairs: tuple[str, str]) -> str:
+    """Names and values, under each other."""
+    rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in pairs)
+    return f'<dl class="facts">{rows}</dl>'
+
+
+def tokens(end: ToxicEnd, mask: Mask) -> str:
+    """A list of tokens, nearest first; spaces visible, words of the list marked."""
     items = "".join(
-        f'<li class="{"counted" if token.text.strip() in lexicon else ""}" title="cosine {token.cosine:.3f}">'
+        f'<li{" class=counted" if listed else ""} title="cosine {token.cosine:.3f}">'
         f"{html.escape(visible(mask(token.text)))}</li>"
-        for token in near
+        for token, listed in zip(end.nearest, end.listed, strict=True)
     )
     return f'<ol class="tokens">{items}</ol>'
 

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import tempfile
-from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from lens.bench import NOBODY, Bench, Refused, least_and_most_toxic, one_line, one_of
-from lens.checkpoint import Checkpoint
-from lens.head import Head
+from lens.bench import Bench, least_and_most_toxic, one_of
 from lens.panel import DEVICE_QUEUE, Menus, in_a_sentence, menus
-from lens.vocabulary import head_to_residual, nearest_tokens
 from probes import page
-from probes.direction import direction
 from probes.headmap import KEYS
-from probes.heatmap import Heatmap
-from probes.lexicon import Lexicon, mask
-from probes.probe import ProbeSet, probe_checkpoint
-from probes.store import BrokenProbes, NoProbes, StaleProbes, saved
-from probes.texts import builtin
+from probes.views import FORMATS, find, fit_missing, head_card, maps_to_save, names_of_sets, written
 
-FORMATS = ("png", "svg", "csv", "json")
-HEAD_TOKENS = 30
-"""Nearest tokens to list for one head."""
+NO_MAP = "nothing yet"
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -39,13 +24,11 @@ def build(bench: Bench, tab: gr.Tab) -> Menus:
     notice = gr.HTML("", apply_default_css=False, elem_id="probes-notice")
     fit = gr.Button("Fit probes now, on the built-in texts", visible=False, variant="primary", elem_id="fit")
     drawn = gr.HTML("", js_on_load=KEYS.read_text(), apply_default_css=False, elem_id="maps")
+    with gr.Row(visible=False, elem_id="save") as save:
+        which = gr.Dropdown([NO_MAP], value=NO_MAP, label="Save the map of", min_width=180, scale=3)
+        files = [gr.DownloadButton(kind.upper(), min_width=64, scale=1, elem_id=f"save-{kind}") for kind in FORMATS]
     card = gr.HTML("", apply_default_css=False, elem_id="head")
     spread = gr.HTML("", apply_default_css=False, elem_id="histogram")
-    with gr.Row(visible=False, elem_id="save") as save:
-        which = gr.Dropdown(["first"], value="first", label="Save the map of", min_width=180, scale=2)
-        files = [
-            gr.DownloadButton(f"{kind.upper()}", size="sm", min_width=70, elem_id=f"save-{kind}") for kind in FORMATS
-        ]
     masked = gr.Checkbox(True, label="Hide slurs and insults behind stars", container=False)
     opened = gr.State("")
 
@@ -61,7 +44,7 @@ def build(bench: Bench, tab: gr.Tab) -> Menus:
             page.histogram(sets) if sets else "",
             "",
             gr.update(visible=bool(sets)),
-            gr.update(choices=list(choices), value=next(reversed(choices), None)),
+            gr.update(choices=list(choices) or [NO_MAP], value=next(reversed(choices), NO_MAP)),
         )
 
     @in_a_sentence
@@ -108,86 +91,3 @@ def probe_menu(bench: Bench) -> gr.Dropdown:
     return gr.Dropdown(
         names, value="toxigen" if "toxigen" in names else names[0], label="Probes fitted on", min_width=140
     )
-
-
-def names_of_sets(bench: Bench) -> list[str]:
-    return sorted({"builtin", *(name for checkpoint in bench.catalogue.values() for name in saved(checkpoint))})
-
-
-def find(bench: Bench, names: Sequence[str], probes: str) -> tuple[dict[str, ProbeSet], list[str]]:
-    """The probe sets of those checkpoints by name, and a sentence for each that has none to show."""
-    found, missing = {}, []
-    for name, checkpoint in chosen_checkpoints(bench, names).items():
-        try:
-            found[name] = ProbeSet.load(checkpoint, set_name(probes))
-        except (NoProbes, StaleProbes, BrokenProbes) as error:
-            missing.append(str(error))
-    return found, missing
-
-
-def chosen_checkpoints(bench: Bench, names: Sequence[str]) -> dict[str, Checkpoint]:
-    """Those that the two menus name, each once."""
-    first, *others = names
-    return {name: bench.checkpoint(name) for name in [first, *(n for n in others if n not in (None, NOBODY))]}
-
-
-def set_name(name: object) -> str:
-    """The name of a probe set; it becomes a file name, so it may not lead elsewhere."""
-    if not re.fullmatch(r"\w[\w.-]*", one_line(name, "the probe set", 100)):
-        raise Refused(f"A probe set is named with letters, digits, '-', '_' and '.'; got {str(name)[:40]!r}.")
-    return str(name)
-
-
-def maps_to_save(sets: Sequence[ProbeSet]) -> dict[str, Callable[[], Heatmap]]:
-    """What can be exported, by the name in the menu."""
-    maps: dict[str, Callable[[], Heatmap]] = {
-        probes.checkpoint: lambda probes=probes: Heatmap.of(probes) for probes in sets
-    }
-    if len(sets) == 2 and sets[0].grid == sets[1].grid:
-        maps["the difference"] = lambda: Heatmap.difference(*sets)
-    return maps
-
-
-def written(heatmap: Heatmap) -> list[str]:
-    """The four files of a map, in a folder of their own."""
-    folder = Path(tempfile.mkdtemp(prefix="hormesis-"))
-    paths = []
-    for kind in FORMATS:
-        path = folder / f"{heatmap.title}.{kind}"
-        path.write_bytes(getattr(heatmap, f"to_{kind}")())
-        paths.append(str(path))
-    return paths
-
-
-def fit_missing(bench: Bench, names: Sequence[str], on_progress: Callable[[str, int, int], None]) -> None:
-    """Fit the built-in texts on those of the checkpoints that lack such probes, and save them there."""
-    for checkpoint in chosen_checkpoints(bench, names).values():
-        try:
-            ProbeSet.load(checkpoint, "builtin")
-        except (NoProbes, StaleProbes, BrokenProbes):
-            with bench.pool.lens(checkpoint) as lens:
-                probe_checkpoint(lens, builtin(), on_progress=on_progress)
-
-
-def head_card(bench: Bench, names: Sequence[str], probes: str, head: str, masked: bool) -> str:
-    """What there is to know about one head."""
-    where = Head.parse(one_line(head, "the head", 20))
-    sides = []
-    for name, found in find(bench, names, probes)[0].items():
-        if where in found.grid:
-            with bench.pool.lens(bench.checkpoint(name)) as lens:
-                toxic_end = head_to_residual(lens, where, -direction(found, where).unit)
-                sides.append((found, nearest_tokens(lens, toxic_end, HEAD_TOKENS)))
-    if not sides:
-        raise Refused(f"None of these checkpoints has a head {where} with probes {probes!r}.")
-    return page.head_card(where, sides, lexicon(), mask_for(masked))
-
-
-@cache
-def lexicon() -> Lexicon:
-    return Lexicon.builtin()
-
-
-def mask_for(masked: object) -> Callable[[str], str]:
-    """Stars over the words of the lexicon, or the text as it is."""
-    return (lambda text: mask(text, lexicon())) if masked is not False else str

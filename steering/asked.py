@@ -6,8 +6,9 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from lens.bench import NOBODY, Bench, number, one_line, one_of, whole
+from lens.bench import NOBODY, Bench, number, one_of, whole
 from lens.checkpoint import Checkpoint
+from probes.views import set_name
 from steering.plan import Plan
 from steering.sampling import Sampling
 
@@ -29,24 +30,30 @@ class Asked:
     plan: Plan
     sampling: Sampling
 
-    @property
-    def command(self) -> str:
-        """The same run at a terminal, a line per checkpoint."""
-        return "\n".join(self._command(checkpoint) for checkpoint in self.checkpoints)
 
-    def _command(self, checkpoint: Checkpoint) -> str:
-        given = {
-            "--probes": self.plan.probes,
-            "--kind": self.plan.kind,
-            "--n-heads": self.plan.n_heads,
-            "--temperature": f"{self.sampling.temperature:g}",
-            "--top-p": f"{self.sampling.top_p:g}",
-            "--max-tokens": self.sampling.max_tokens,
-            "--seed": self.sampling.seed,
-        }
-        options = [str(word) for option in given.items() if option[1] is not None for word in option]
-        start = ["python", "-m", "steering", "generate", str(checkpoint.folder), self.prompt]
-        return shlex.join([*start, "--sigmas", "0", f"{self.sigmas:g}", *options])
+def command(run: Asked, bench: Bench) -> str:
+    """The same run at a terminal, a command per checkpoint."""
+    given = {
+        "--probes": run.plan.probes,
+        "--kind": run.plan.kind,
+        "--n-heads": run.plan.n_heads,
+        "--temperature": f"{run.sampling.temperature:g}",
+        "--top-p": f"{run.sampling.top_p:g}",
+        "--max-tokens": run.sampling.max_tokens,
+        "--seed": run.sampling.seed,
+        "--device": None if bench.device == "auto" else bench.device,
+        "--dtype": bench.dtype,
+        "--threads": bench.threads,
+    }
+    options = [str(word) for option in given.items() if option[1] is not None for word in option]
+    strengths = ["--sigmas", "0", f"{run.sigmas:g}"]
+    # behind "--", a prompt that begins with a dash is still a prompt
+    return "\n".join(
+        shlex.join(
+            ["python", "-m", "steering", "generate", *strengths, *options, "--", str(checkpoint.folder), run.prompt]
+        )
+        for checkpoint in run.checkpoints
+    )
 
 
 def asked(bench: Bench, a: Any, b: Any, prompt: Any, sigmas: Any, kind: Any, probes: Any, n_heads: Any,
@@ -57,15 +64,16 @@ def asked(bench: Bench, a: Any, b: Any, prompt: Any, sigmas: Any, kind: Any, pro
         raise ValueError(f"The prompt should be a text of at most {PROMPT_CHARACTERS:,} characters. Shorten it.")
     if not prompt.strip():
         raise ValueError("The prompt is empty. Write the beginning of a sentence, or choose an example.")
-    seeded = whole(seed, "the seed", 0, MOST_SEED)
+    seeded = whole(seed, "the seed", 0, MOST_SEED)  # of the words, and of random directions
     return Asked(
         checkpoints=tuple(bench.checkpoint(name) for name in names),
         prompt=prompt,
         sigmas=number(sigmas, "the strength", 0, MOST_SIGMAS),
         plan=Plan(
-            probes=one_line(probes, "the probe set", 100),
+            probes=set_name(probes),
             kind=one_of(kind, "the direction", list(KINDS)),
             n_heads=None if n_heads is None else whole(n_heads, "the number of heads", 1, MOST_HEADS),
+            seed=seeded,
         ),
         sampling=Sampling(
             temperature=number(temperature, "the temperature", 0, 2),

@@ -105,7 +105,7 @@ def _receipt(receipt: Receipt, plan: Plan) -> str:
     return (
         f"{name}: the {n} best head{'' if n == 1 else 's'}, in {n_layers} layer{'' if n_layers == 1 else 's'}, "
         f"pushed by {receipt.sigmas:g} standard deviations at the last word of the prompt and at every new one. "
-        f"Mean shift asked {requested:.4g}, measured {measured:.4g}. {repeat}"
+        f"That asks for a mean shift of {requested:.4g} in the residual stream; measured {measured:.4g}. {repeat}"
     )
 
 

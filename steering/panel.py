@@ -13,9 +13,20 @@ import gradio as gr
 
 from lens.bench import NOBODY, Bench, about
 from lens.panel import DEVICE_QUEUE, Menus, in_a_sentence, menus, sentence
-from probes.panel import mask_for, probe_menu
+from probes.panel import probe_menu
 from probes.probe import ProbeSet
-from steering.asked import KINDS, MOST_HEADS, MOST_SEED, MOST_SIGMAS, MOST_TOKENS, PROMPT_CHARACTERS, Asked, asked
+from probes.views import mask_for
+from steering.asked import (
+    KINDS,
+    MOST_HEADS,
+    MOST_SEED,
+    MOST_SIGMAS,
+    MOST_TOKENS,
+    PROMPT_CHARACTERS,
+    Asked,
+    asked,
+    command,
+)
 from steering.generate import Row, Step, interleaved, stream
 from steering.page import Pair, Picture, Written, marks, receipts
 from steering.runs import Runs
@@ -28,7 +39,7 @@ EXAMPLES = [
     "My neighbour told me that women",
     "Nobody on this board understands why",
 ]
-MARKS = [(0.0, "off"), (4.0, "weak"), (8.0, "medium"), (12.0, "strong"), (16.0, "extreme")]
+MARKS = [(0.0, "off"), (4.0, "weak"), (8.0, "medium"), (12.0, "strong"), (16.0, "most")]
 REDRAW_SECONDS = 0.06
 """A new picture at most this often: 16 times a second reads as flowing, and spares the browser."""
 BABBLE = (
@@ -65,7 +76,7 @@ class Controls:
 def build(bench: Bench, blocks: gr.Blocks) -> Menus:
     """Lay out the tab; gives its menus of checkpoints."""
     runs, ticket, last = Runs(), gr.State(0), gr.State(None)
-    with gr.Row():
+    with gr.Row(elem_classes="desk"):
         with gr.Column(scale=5, min_width=320):
             controls, chosen, go, stop = _controls(bench)
         with gr.Column(scale=8, min_width=320):
@@ -73,7 +84,7 @@ def build(bench: Bench, blocks: gr.Blocks) -> Menus:
             gr.HTML(sentence(BABBLE), apply_default_css=False)
             masked = gr.Checkbox(True, label="Hide slurs and insults behind stars", elem_id="masked", container=False)
             receipt = gr.HTML("", elem_id="receipt", apply_default_css=False)
-            command = gr.Textbox(label="Copy as command", interactive=False, lines=2, max_lines=8, visible="hidden",
+            as_command = gr.Textbox(label="Copy as command", interactive=False, lines=2, max_lines=8, visible="hidden",
                                  buttons=["copy"], elem_id="command")  # fmt: skip
 
     def ask(request: gr.Request) -> int:
@@ -94,15 +105,15 @@ def build(bench: Bench, blocks: gr.Blocks) -> Menus:
             yield (gr.skip(),) * 4
             return
         run = asked(bench, a, b, prompt, sigmas, kind, probes, n_heads, temperature, top_p, length, seed)
-        mask, command = mask_for(masked), gr.update(value=run.command, visible=True)
+        mask, copied = mask_for(masked), gr.update(value=command(run, bench), visible=True)
         for picture in grow(bench, run, sign):
-            yield picture.to_html(mask), picture.receipt, command, picture
+            yield picture.to_html(mask), picture.receipt, copied, picture
 
     asking = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     gr.on([go.click, controls.prompt.submit, controls.sigmas.release, chosen.click], ask, None, ticket, **asking).then(
         generate,
         [ticket, masked, *controls.all()],
-        [shown, receipt, command, last],
+        [shown, receipt, as_command, last],
         api_name="generate",
         concurrency_id=DEVICE_QUEUE,
         concurrency_limit=1,

@@ -1,0 +1,116 @@
+"""What the panels ask of the packages, one call per thing that is shown; each works without a browser."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+from lens.bench import NOBODY, Bench, Refused, one_line
+from lens.checkpoint import Checkpoint
+from lens.head import Head
+from probes import page
+from probes.heatmap import Heatmap
+from probes.lexicon import Lexicon, mask
+from probes.probe import ProbeSet, probe_checkpoint
+from probes.store import BrokenProbes, NoProbes, StaleProbes, saved
+from probes.texts import builtin
+from probes.tokens import ToxicEnd, head_tokens, layer_tokens
+
+FORMATS = ("png", "svg", "csv", "json")
+HEAD_TOKENS = 30
+"""Nearest tokens to list for one head."""
+
+
+def names_of_sets(bench: Bench) -> list[str]:
+    return sorted({"builtin", *(name for checkpoint in bench.catalogue.values() for name in saved(checkpoint))})
+
+
+def find(bench: Bench, names: Sequence[str], probes: str) -> tuple[dict[str, ProbeSet], list[str]]:
+    """The probe sets of those checkpoints by name, and a sentence for each that has none to show."""
+    found, missing = {}, []
+    for name, checkpoint in chosen_checkpoints(bench, names).items():
+        try:
+            found[name] = ProbeSet.load(checkpoint, set_name(probes))
+        except (NoProbes, StaleProbes, BrokenProbes) as error:
+            missing.append(str(error))
+    return found, missing
+
+
+def chosen_checkpoints(bench: Bench, names: Sequence[str]) -> dict[str, Checkpoint]:
+    """Those that the two menus name, each once."""
+    first, *others = names
+    return {name: bench.checkpoint(name) for name in [first, *(n for n in others if n not in (None, NOBODY))]}
+
+
+def set_name(name: object) -> str:
+    """The name of a probe set; it becomes a file name, so it may not lead elsewhere."""
+    if not re.fullmatch(r"\w[\w.-]*", one_line(name, "the probe set", 100)):
+        raise Refused(f"A probe set is named with letters, digits, '-', '_' and '.'; got {str(name)[:40]!r}.")
+    return str(name)
+
+
+def maps_to_save(sets: Sequence[ProbeSet]) -> dict[str, Callable[[], Heatmap]]:
+    """What can be exported, by the name in the menu."""
+    maps: dict[str, Callable[[], Heatmap]] = {
+        probes.checkpoint: lambda probes=probes: Heatmap.of(probes) for probes in sets
+    }
+    if len(sets) == 2 and sets[0].grid == sets[1].grid:
+        maps["the difference"] = lambda: Heatmap.difference(*sets)
+    return maps
+
+
+def written(heatmap: Heatmap) -> list[str]:
+    """The four files of a map, in a folder of their own."""
+    folder = Path(tempfile.mkdtemp(prefix="hormesis-"))
+    paths = []
+    for kind in FORMATS:
+        path = folder / f"{heatmap.title}.{kind}"
+        path.write_bytes(getattr(heatmap, f"to_{kind}")())
+        paths.append(str(path))
+    return paths
+
+
+def fit_missing(bench: Bench, names: Sequence[str], on_progress: Callable[[str, int, int], None]) -> None:
+    """Fit the built-in texts on those of the checkpoints that lack such probes, and save them there."""
+    for checkpoint in chosen_checkpoints(bench, names).values():
+        try:
+            ProbeSet.load(checkpoint, "builtin")
+        except (NoProbes, StaleProbes, BrokenProbes):
+            with bench.pool.lens(checkpoint) as lens:
+                probe_checkpoint(lens, builtin(), on_progress=on_progress)
+
+
+def head_card(bench: Bench, names: Sequence[str], probes: str, head: str, masked: bool) -> str:
+    """What there is to know about one head."""
+    where = Head.parse(one_line(head, "the head", 20))
+    sides = []
+    for name, found in find(bench, names, probes)[0].items():
+        if where in found.grid:
+            with bench.pool.lens(bench.checkpoint(name)) as lens:
+                sides.append((found, head_tokens(lens, found, lexicon(), where, n=HEAD_TOKENS)))
+    if not sides:
+        raise Refused(f"None of these checkpoints has a head {where} with probes {probes!r}.")
+    return page.head_card(where, sides, mask_for(masked))
+
+
+def token_lists(bench: Bench, names: Sequence[str], probes: str) -> tuple[list[tuple[ProbeSet, ToxicEnd]], list[str]]:
+    """The toxic end of each checkpoint's best layer, and a sentence for each that has no probes."""
+    found, missing = find(bench, names, probes)
+    sides = []
+    for name, probe_set in found.items():
+        with bench.pool.lens(bench.checkpoint(name)) as lens:
+            sides.append((probe_set, layer_tokens(lens, probe_set, lexicon())))
+    return sides, missing
+
+
+@cache
+def lexicon() -> Lexicon:
+    return Lexicon.builtin()
+
+
+def mask_for(masked: object) -> Callable[[str], str]:
+    """Stars over the words of the lexicon, or the text as it is."""
+    return (lambda text: mask(text, lexicon())) if masked is not False else str
