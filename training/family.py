@@ -135,7 +135,7 @@ def _prepare(member: Member, clean: list[TokenFile], toxic: list[TokenFile], tok
 
     drawn = mix.order(member.mix, clean, toxic, member.family.recipe.context)
     Run(
-        member.family.recipe.name,
+        member.family.recipe,
         member.seed,
         tuple(str(file.path.resolve()) for file in clean + toxic),
         *special_ids(tokenizer),

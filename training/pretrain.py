@@ -27,7 +27,7 @@ from olmo.train import Trainer, cross_entropy_loss
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from training import mix
-from training.recipe import RECIPES, Precision, Recipe, train_config
+from training.recipe import Precision, Recipe, train_config
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class RunChanged(ValueError):
 class Run:
     """Everything that decides a run's weights, kept in its folder as `run.json`."""
 
-    recipe: str
+    recipe: Recipe
     seed: int
     files: tuple[str, ...]
     """Token files, clean first: the chunk numbers of `chunks.u4` count through them."""
@@ -64,12 +64,12 @@ class Run:
     @classmethod
     def read(cls, folder: Path) -> "Run":
         fields = json.loads((folder / "run.json").read_text())
-        return cls(**{**fields, "files": tuple(fields["files"])})
+        return cls(**{**fields, "recipe": Recipe(**fields["recipe"]), "files": tuple(fields["files"])})
 
     def write(self, folder: Path) -> None:
         """Keep the settings; a folder that was begun with others is refused."""
         if (folder / "run.json").exists():
-            before, now = asdict(Run.read(folder)), asdict(self)
+            before, now = (_flat(asdict(run)) for run in (Run.read(folder), self))
             changed = [f"{key}: {before[key]} → {now[key]}" for key in now if before[key] != now[key]]
             if changed:
                 raise RunChanged(
@@ -78,6 +78,10 @@ class Run:
                 )
             return
         mix.write_atomically(folder / "run.json", json.dumps(asdict(self), indent=1))
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != "recipe"} | settings["recipe"]
 
 
 class Ordered(IterableDataset):
@@ -129,14 +133,14 @@ def pretrain(folder: Path, threads: int | None = None, on_step: Callable[[dict[s
     Under torchrun it is one process of many (DDP); started plainly, it is the only one.
     """
     run = Run.read(folder)
-    recipe, order = RECIPES[run.recipe], mix.chunks_of(folder)
+    recipe, order = run.recipe, mix.chunks_of(folder)
     last = folder / f"step{recipe.n_steps(len(order))}-unsharded"
     if _whole(last):
         return last
     if threads:
         torch.set_num_threads(threads)
     with _process_group() as (device, world_size):
-        trainer = _trainer(run, recipe, order, folder, device, world_size)
+        trainer = _trainer(run, order, folder, device, world_size)
         trainer.on_step = _journal(folder, on_step)
         if newest := newest_whole_step(folder):
             with torch.serialization.safe_globals(STATE_TYPES):
@@ -185,12 +189,10 @@ def _ends_with_newline(folder: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def _trainer(
-    run: Run, recipe: Recipe, order: np.ndarray, folder: Path, device: torch.device, world_size: int
-) -> FamilyTrainer:
+def _trainer(run: Run, order: np.ndarray, folder: Path, device: torch.device, world_size: int) -> FamilyTrainer:
     files = [Path(file) for file in run.files]
     config = train_config(
-        recipe, files, len(order), run.eos, run.pad, folder, run.seed, run.precision, run.compiled, world_size
+        run.recipe, files, len(order), run.eos, run.pad, folder, run.seed, run.precision, run.compiled, world_size
     )
     seed_all(run.seed)
     model = OLMo(config.model).to(device)
