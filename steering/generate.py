@@ -17,7 +17,7 @@ from steering.decode import Decoder
 from steering.plan import Plan
 from steering.receipt import Receipt, ShiftMissed, compare, outputs
 from steering.sampling import Sampling, next_tokens, noise_at, noise_key
-from steering.steerer import biased, by_layer, checked_positions, checked_sigmas, pushes
+from steering.steerer import Bias, biased, by_layer, checked_positions, checked_sigmas, pushes
 from steering.words import Words
 
 DETOX_PROMPT = (
@@ -79,10 +79,10 @@ def stream(
 
     The model is only steered while a step is computed, never while the caller looks at one.
     """
-    run = _Run(lens, rows, directions, sampling, positions, plan)
-    while run.live and not (stop is not None and stop.is_set()):
-        run.advance()
-        yield run.snapshot()
+    with _Run(lens, rows, directions, sampling, positions, plan) as run:
+        while run.live and not (stop is not None and stop.is_set()):
+            run.advance()
+            yield run.snapshot()
 
 
 def generate(
@@ -95,9 +95,9 @@ def generate(
     plan: Plan | None = None,
 ) -> list[Generation]:
     """What `stream` writes, when it is finished or stopped: one text per row."""
-    run = _Run(lens, rows, directions, sampling, positions, plan)
-    while run.live and not (stop is not None and stop.is_set()):
-        run.advance()
+    with _Run(lens, rows, directions, sampling, positions, plan) as run:
+        while run.live and not (stop is not None and stop.is_set()):
+            run.advance()
     return [
         Generation(words.text, tuple(tokens), receipt)
         for words, tokens, receipt in zip(run.words, run.tokens, run.receipts, strict=True)
@@ -140,7 +140,7 @@ class _Run:
         self._lens, self._sampling, self._positions = lens, sampling, checked_positions(positions)
         self._directions = directions
         self._sigmas = checked_sigmas([row.sigmas for row in rows]) if rows else torch.zeros(0)
-        self._pushes = pushes(lens, directions, self._sigmas)
+        self._bias = Bias(pushes(lens, directions, self._sigmas), on=False)
         self._room = [min(sampling.max_tokens, lens.n_context - len(prompt)) for prompt in prompts]
         self._unreal = None if bool(lens.real_tokens.all()) else ~lens.real_tokens.to(lens.device)
         keys = [noise_key(sampling.seed, prompt, row.sample) for row, prompt in zip(rows, prompts, strict=True)]
@@ -157,6 +157,16 @@ class _Run:
         if rows:
             self._decoder = self._prefill(prompts)
             self._next = torch.tensor([prompt[-1] for prompt in prompts], device=lens.device)
+        self._undo = ExitStack()
+
+    def __enter__(self) -> _Run:
+        """Hang up the hooks, switched off: `advance` switches them on while it computes."""
+        self._bias = self._undo.enter_context(biased(self._lens, self._bias.pushes, self._positions))
+        self._bias.on = False
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._undo.close()
 
     def _receipt(self, row: Row, plan: Plan | None) -> Receipt:
         described = plan.to_json() if plan else ""
@@ -175,7 +185,7 @@ class _Run:
         with ExitStack() as undo:
             if everywhere:
                 readers = [first_with[name] for name in distinct]
-                undo.enter_context(biased(self._lens, _rows(self._pushes, readers), "all"))
+                undo.enter_context(biased(self._lens, _rows(self._bias.pushes, readers), "all"))
             index = {name: i for i, name in enumerate(distinct)}
             return Decoder(self._lens, [name[:-1] for name in distinct], [index[n] for n in names], max(self._room))
 
@@ -192,17 +202,21 @@ class _Run:
         self._drop_finished()
 
     def _step(self) -> Float[Tensor, "row vocab"]:
-        with biased(self._lens, self._pushes, self._positions) as fired:
+        """Logits after one more token, steered; every layer's push must have been added once."""
+        before = self._bias.fired
+        self._bias.on = True
+        try:
             logits = self._decoder.step(self._next)
-        if len(fired) != len(self._pushes):
-            raise ShiftMissed("Steering was switched off while text was being written. Generate it again.")
+        finally:
+            self._bias.on = False
+        if self._bias.fired - before != len(self._bias.pushes):
+            raise ShiftMissed("Steering was taken off while text was being written. Generate it again.")
         return logits
 
     def _measured_step(self) -> Float[Tensor, "row vocab"]:
         """The first step, with the shift that each layer's push really makes."""
-        layers = list(by_layer(self._lens, self._directions))
-        with biased(self._lens, self._pushes, self._positions), outputs(self._lens, layers) as seen:
-            logits = self._decoder.step(self._next)
+        with outputs(self._lens, list(by_layer(self._lens, self._directions))) as seen:
+            logits = self._step()
         shifts = compare(self._lens, self._directions, self._sigmas, seen)
         self.receipts = tuple(replace(r, shifts=row) for r, row in zip(self.receipts, shifts, strict=True))
         return logits
@@ -230,7 +244,7 @@ class _Run:
             return
         kept = [i for i, row in enumerate(self._batch) if row in self.live]
         self._batch = [self._batch[i] for i in kept]
-        self._pushes = _rows(self._pushes, kept)
+        self._bias.pushes = _rows(self._bias.pushes, kept)
         self._next, self._noise_of = self._next[kept], self._noise_of[kept]
         used = sorted(set(self._noise_of.tolist()))
         self._noise_keys = [self._noise_keys[i] for i in used]

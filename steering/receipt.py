@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -52,8 +53,9 @@ class Receipt:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a JSON line; heads as "L3H7"."""
-        plain = {**asdict(self), "model": dict(self.model)}
-        return plain | {"shifts": [{**asdict(shift), "head": str(shift.head)} for shift in self.shifts]}
+        shifts = [{**asdict(shift), "head": str(shift.head)} for shift in self.shifts]
+        plan = json.loads(self.plan) if self.plan else None
+        return {**asdict(self), "shifts": shifts, "plan": plan, "model": dict(self.model)}
 
     def __str__(self) -> str:
         model = self.model

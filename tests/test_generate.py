@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -25,6 +25,7 @@ from steering import (
     Row,
     Sampling,
     ShiftMissed,
+    Step,
     generate,
     interleaved,
     prompted,
@@ -193,6 +194,24 @@ def test_streams_grow_side_by_side(lens: Lens) -> None:
     assert lengths == [(1, 1), (2, 2), (2, 3), (2, 4)]
 
 
+def test_two_streams_on_one_model_do_not_disturb_each_other(lens: Lens) -> None:
+    def other() -> Iterator[Step]:
+        return stream(lens, [Row(OTHER, -6)], DIRECTIONS[:2], SAMPLED)
+
+    *_, (first, second) = interleaved([stream(lens, [Row(PROMPT, 8)], DIRECTIONS, SAMPLED), other()])
+    *_, alone = other()
+    assert first.texts == [generate(lens, [Row(PROMPT, 8)], DIRECTIONS, SAMPLED)[0].text]
+    assert second.texts == alone.texts
+
+
+def test_an_abandoned_stream_leaves_no_hooks(lens: Lens) -> None:
+    steps = stream(lens, [Row(PROMPT, 8)], DIRECTIONS, SAMPLED)
+    next(steps)
+    assert any(module._forward_hooks for module in lens.model.modules())
+    steps.close()  # type: ignore[attr-defined]
+    assert not any(module._forward_hooks for module in lens.model.modules())
+
+
 def test_the_prompting_baseline_asks_in_words(lens: Lens) -> None:
     asked = prompted(Row(PROMPT, 8, sample=2))
     assert asked.prompt.startswith("Ensure all outputs are respectful")
@@ -244,6 +263,14 @@ def test_a_dropped_layer_is_an_error_and_not_a_quiet_plain_text(lens: Lens, monk
     monkeypatch.setattr(sys.modules["steering.generate"], "pushes", without_layer_1)
     with pytest.raises(ShiftMissed, match=r"layer 1 of tiny: a shift of length .* was asked and 0 arrived"):
         generate(lens, [Row(PROMPT, 4)], DIRECTIONS, SAMPLED)
+
+
+def test_steering_that_is_taken_off_on_the_way_is_an_error(lens: Lens) -> None:
+    steps = stream(lens, [Row(PROMPT, 4)], DIRECTIONS, SAMPLED)
+    next(steps)
+    lens.model.model.layers[1].self_attn.o_proj._forward_hooks.clear()
+    with pytest.raises(ShiftMissed, match="taken off"):
+        next(steps)
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.99, -1.0, 2.0])
