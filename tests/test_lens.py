@@ -11,6 +11,8 @@ import pytest
 import torch
 from conftest import N_ROWS, N_TOKENS, write_tiny_olmo
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from torch.testing import assert_close
 from transformers import DynamicCache
@@ -139,6 +141,16 @@ def test_sizes_come_from_the_model(lens: Lens):
 def test_a_text_comes_back_from_its_tokens_with_nothing_in_front(lens: Lens):
     for text in (*TEXTS, " two  spaces", "naïve café ☕"):
         assert lens.decode(lens.encode(text)) == text
+
+
+def test_no_token_is_put_in_front_even_by_a_tokenizer_that_would(tiny_folder: Path, tmp_path: Path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "eager")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    plain = tokenizer.encode("A small garden").ids
+    tokenizer.post_processor = TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)])
+    assert tokenizer.encode("A small garden").ids == [0, *plain]
+    tokenizer.save(str(folder / "tokenizer.json"))
+    assert open_lens(str(folder), device="cpu").encode("A small garden") == plain
 
 
 def test_prompts_without_tokens_or_with_too_many_are_refused(lens: Lens):
