@@ -73,7 +73,7 @@ class Histogram:
             *(_outline(counts[1], bins, x, y) if len(counts) > 1 else []),
             f'<line class="majority" x1="{x(self.majority):.1f}" x2="{x(self.majority):.1f}" y1="{TOP}" y2="{y(0)}"/>',
             _label(x(self.majority), TOP - 8, "larger class"),
-            _label((left + right) / 2, TOP - 8, "chance") if abs((left + right) / 2 - x(self.majority)) > 70 else "",
+            _label((left + right) / 2, TOP - 8, "null band") if abs((left + right) / 2 - x(self.majority)) > 70 else "",
             *_axis(bins, most, x, y),
         ]  # fmt: skip
         return (

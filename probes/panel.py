@@ -13,7 +13,10 @@ from probes.headmap import KEYS
 from probes.views import FORMATS, find, fit_missing, head_card, maps_to_save, names_of_sets, written
 
 NO_MAP = "nothing yet"
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+CHECKED_BY_US: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
+"""Gradio would hold what comes in against the menus as they were laid out, and refuse it in words of its own."""
+QUIET: dict[str, Any] = {**CHECKED_BY_US, "show_progress": "hidden"}
+ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": DEVICE_QUEUE, "concurrency_limit": 1}
 
 
 def build(bench: Bench, tab: gr.Tab) -> Menus:
@@ -71,17 +74,13 @@ def build(bench: Bench, tab: gr.Tab) -> Menus:
     asked = [chosen.a, chosen.b, name]
     sight = [notice, fit, drawn, spread, card, save, which]
     for trigger in (tab.select, chosen.a.change, chosen.b.change, name.change):
-        trigger(show, asked, sight, show_progress="hidden", api_visibility="private").then(
-            export, [*asked, which], files, **QUIET
-        )
+        trigger(show, asked, sight, **QUIET).success(export, [*asked, which], files, **QUIET)
     which.input(export, [*asked, which], files, **QUIET)
-    fit.click(fit_now, asked[:2], name, concurrency_id=DEVICE_QUEUE, concurrency_limit=1, api_visibility="private",
-              show_progress_on=notice).then(show, asked, sight, **QUIET).then(
-        export, [*asked, which], files, **QUIET
-    )  # fmt: skip
-    drawn.open_head(open_head, [*asked, masked], [opened, card], concurrency_id=DEVICE_QUEUE, concurrency_limit=1,
-                    show_progress="minimal", show_progress_on=card, api_visibility="private")  # fmt: skip
-    masked.change(again, [opened, *asked, masked], card, concurrency_id=DEVICE_QUEUE, concurrency_limit=1, **QUIET)
+    fitted = fit.click(fit_now, asked[:2], name, show_progress_on=notice, **CHECKED_BY_US, **ONE_AT_A_TIME)
+    fitted.success(show, asked, sight, **QUIET).success(export, [*asked, which], files, **QUIET)
+    drawn.open_head(open_head, [*asked, masked], [opened, card], show_progress="minimal", show_progress_on=card,
+                    **CHECKED_BY_US, **ONE_AT_A_TIME)  # fmt: skip
+    masked.change(again, [opened, *asked, masked], card, **QUIET, **ONE_AT_A_TIME)
     return chosen
 
 

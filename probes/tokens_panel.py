@@ -7,9 +7,9 @@ from typing import Any
 import gradio as gr
 
 from lens.bench import Bench, least_and_most_toxic
-from lens.panel import DEVICE_QUEUE, Menus, in_a_sentence, menus
+from lens.panel import Menus, in_a_sentence, menus
 from probes import page
-from probes.panel import probe_menu
+from probes.panel import CHECKED_BY_US, ONE_AT_A_TIME, QUIET, probe_menu
 from probes.views import mask_for, token_lists
 
 
@@ -33,8 +33,7 @@ def build(bench: Bench, tab: gr.Tab) -> Menus:
         return page.token_sides(sides, mask_for(masked)) if sides else gr.skip()
 
     for trigger in (tab.select, chosen.a.change, chosen.b.change, name.change):
-        trigger(show, [chosen.a, chosen.b, name, masked], [notice, shown, last], concurrency_id=DEVICE_QUEUE,
-                concurrency_limit=1, show_progress="minimal", show_progress_on=shown,
-                api_visibility="private")  # fmt: skip
-    masked.change(redraw, [last, masked], shown, show_progress="hidden", api_visibility="private")
+        trigger(show, [chosen.a, chosen.b, name, masked], [notice, shown, last], show_progress="minimal",
+                show_progress_on=shown, **CHECKED_BY_US, **ONE_AT_A_TIME)  # fmt: skip
+    masked.change(redraw, [last, masked], shown, **QUIET)
     return chosen

@@ -47,13 +47,13 @@ def command(run: Asked, bench: Bench) -> str:
     }
     options = [str(word) for option in given.items() if option[1] is not None for word in option]
     strengths = ["--sigmas", "0", f"{run.sigmas:g}"]
-    # behind "--", a prompt that begins with a dash is still a prompt
-    return "\n".join(
-        shlex.join(
-            ["python", "-m", "steering", "generate", *strengths, *options, "--", str(checkpoint.folder), run.prompt]
-        )
-        for checkpoint in run.checkpoints
-    )
+    lines = []
+    for checkpoint in run.checkpoints:
+        words = [str(checkpoint.folder), run.prompt]
+        # behind "--", a prompt that begins with a dash is still a prompt
+        rest = [*strengths, *options, "--", *words] if run.prompt.startswith("-") else [*words, *strengths, *options]
+        lines.append(shlex.join(["python", "-m", "steering", "generate", *rest]))
+    return "\n".join(lines)
 
 
 def asked(bench: Bench, a: Any, b: Any, prompt: Any, sigmas: Any, kind: Any, probes: Any, n_heads: Any,

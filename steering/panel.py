@@ -84,8 +84,15 @@ def build(bench: Bench, blocks: gr.Blocks) -> Menus:
             gr.HTML(sentence(BABBLE), apply_default_css=False)
             masked = gr.Checkbox(True, label="Hide slurs and insults behind stars", elem_id="masked", container=False)
             receipt = gr.HTML("", elem_id="receipt", apply_default_css=False)
-            as_command = gr.Textbox(label="Copy as command", interactive=False, lines=2, max_lines=8, visible="hidden",
-                                 buttons=["copy"], elem_id="command")  # fmt: skip
+            as_command = gr.Textbox(
+                label="Copy as command",
+                placeholder="Comes with the first text.",
+                interactive=False,
+                lines=2,
+                max_lines=8,
+                buttons=["copy"],
+                elem_id="command",
+            )
 
     def ask(request: gr.Request) -> int:
         return runs.ask(session(request))
@@ -97,27 +104,28 @@ def build(bench: Bench, blocks: gr.Blocks) -> Menus:
         runs.forget(session(request))
 
     @in_a_sentence
-    def generate(ticket: int, masked: bool, a: str, b: str, prompt: str, sigmas: float, kind: str, probes: str,
-                 n_heads: float | None, temperature: float, top_p: float, length: float, seed: float,
+    def generate(ticket: int, a: str, b: str, prompt: str, sigmas: float, kind: str, probes: str,
+                 n_heads: float | None, temperature: float, top_p: float, length: float, seed: float, masked: bool,
                  request: gr.Request) -> Iterator[tuple[Any, ...]]:  # fmt: skip
         sign = runs.begin(session(request), ticket)
         if sign is None:  # the session has asked for another run since
             yield (gr.skip(),) * 4
             return
         run = asked(bench, a, b, prompt, sigmas, kind, probes, n_heads, temperature, top_p, length, seed)
-        mask, copied = mask_for(masked), gr.update(value=command(run, bench), visible=True)
+        mask, repeat = mask_for(masked), command(run, bench)
         for picture in grow(bench, run, sign):
-            yield picture.to_html(mask), picture.receipt, copied, picture
+            yield picture.to_html(mask), picture.receipt, repeat, picture
 
     asking = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     gr.on([go.click, controls.prompt.submit, controls.sigmas.release, chosen.click], ask, None, ticket, **asking).then(
         generate,
-        [ticket, masked, *controls.all()],
+        [ticket, *controls.all(), masked],
         [shown, receipt, as_command, last],
         api_name="generate",
         concurrency_id=DEVICE_QUEUE,
         concurrency_limit=1,
         trigger_mode="multiple",
+        preprocess=False,  # `asked` checks everything, and in words of ours
         show_progress="minimal",
         show_progress_on=shown,
     )

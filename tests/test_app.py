@@ -1,0 +1,335 @@
+"""The page without a browser: what it refuses, what it shows, and that it shows what the packages computed."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+import httpx
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+import app
+import steering.__main__
+from lens import Head, HeadGrid
+from lens.bench import Bench, Refused, number, whole
+from lens.panel import in_a_sentence
+from probes import TextSet, builtin, probe_checkpoint
+from probes.headmap import Cell, Scale, head_map
+from probes.histogram import Bins
+from probes.page import cells, maps
+from probes.views import find, maps_to_save, mask_for, set_name, written
+from steering.page import Pair, Picture, Written
+from steering.runs import Runs
+from tests.conftest import write_tiny_olmo
+
+GIVEN = {"a": "tiny-a", "b": "", "prompt": "The people next door are", "sigmas": 8, "kind": "mass-mean",
+         "probes": "builtin", "n_heads": None, "temperature": 1, "top_p": 0.9, "length": 12, "seed": 0,
+         "masked": True}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Two checkpoints with probes, one of another seed without, and one that is broken."""
+    folder = tmp_path_factory.mktemp("catalogue")
+    bench = Bench(folder, device="cpu", threads=1)
+    texts = TextSet("builtin", builtin().texts[:120])
+    for seed, name in enumerate(("tiny-a", "tiny-b", "bare")):
+        write_tiny_olmo(folder / name, seed=seed)
+    for name in ("tiny-a", "tiny-b"):
+        with bench.pool.lens(bench.checkpoint(name)) as lens:
+            probe_checkpoint(lens, texts)
+    write_tiny_olmo(folder / "broken<b>")
+    (folder / "broken<b>" / "tokenizer.json").unlink()
+    return bench
+
+
+@pytest.fixture(scope="module")
+def client(bench: Bench) -> Iterator[Client]:
+    """The page as the network sees it."""
+    page = app.build(bench)
+    _, url, _ = page.queue().launch(prevent_thread_lock=True, quiet=True, server_port=free_port(), run_history=False)
+    yield Client(url, verbose=False)
+    page.close()
+
+
+def free_port() -> int:
+    with socket.socket() as any_port:
+        any_port.bind(("127.0.0.1", 0))
+        return any_port.getsockname()[1]
+
+
+def generate(client: Client, **changes: object) -> list[str]:
+    """The two texts, plain and steered, without their prompt, as the page shows them at the end."""
+    shown, _, _ = client.predict(**{**GIVEN, **changes}, api_name="/generate")
+    return texts(shown)
+
+
+def texts(shown: str) -> list[str]:
+    found = re.findall(r'<span class="same">(.*?)</span><span class="own">(.*?)</span>', shown, flags=re.DOTALL)
+    return [html.unescape(same + own) for same, own in found]
+
+
+def test_at_strength_zero_both_texts_are_the_plain_models(client: Client) -> None:
+    plain, steered = generate(client, sigmas=0)
+    assert plain == steered != ""
+
+
+def test_the_same_seed_gives_the_same_words_and_strength_changes_only_the_steered_text(client: Client) -> None:
+    weak, strong = generate(client, sigmas=4), generate(client, sigmas=16)
+    assert weak[0] == strong[0]
+    assert weak[1] != strong[1]
+
+
+def test_two_checkpoints_are_shown_side_by_side(client: Client) -> None:
+    both = generate(client, b="tiny-b")
+    assert both == [*generate(client), *generate(client, a="tiny-b")]
+
+
+def test_the_copied_command_writes_the_words_of_the_page(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    prompt = '-- The people\'s "door"'
+    given = {"prompt": prompt, "sigmas": 6, "kind": "probe-weight", "n_heads": 2, "temperature": 0.8, "seed": 3}
+    shown, _, command = client.predict(**{**GIVEN, **given, "masked": False}, api_name="/generate")
+    words = shlex.split(command)
+    assert words[:4] == ["python", "-m", "steering", "generate"]
+    sys.argv, argv = ["python -m steering", *words[3:]], sys.argv
+    try:
+        steering.__main__.main()
+    finally:
+        sys.argv = argv
+    written_there = capsys.readouterr().out
+    assert all(clean(prompt + text) in clean(written_there) for text in texts(shown))
+
+
+def clean(text: str) -> str:
+    """Without control characters, which the terminal does not get to see."""
+    return "".join(sign for sign in text if sign.isprintable() and sign != "\ufffd")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"a": "tiny-c"}, "Did you mean 'tiny-b'"),
+        ({"a": "../catalogue/tiny-a"}, "There is no checkpoint"),
+        ({"a": "broken<b>"}, "tokenizer.json is missing"),
+        ({"a": ["tiny-a"]}, "The checkpoint should be one line"),
+        ({"a": "bare"}, "python -m probes fit"),
+        ({"prompt": "  "}, "The prompt is empty"),
+        ({"prompt": None}, "The prompt should be a text"),
+        ({"prompt": "word " * 200}, "reads at most 64|at most 64 together"),
+        ({"prompt": "x" * 5000}, "at most 4,000 characters"),
+        ({"sigmas": 1e30}, "The strength should be a number from 0 to 16"),
+        ({"sigmas": "strong"}, "The strength should be a number from 0 to 16"),
+        ({"kind": "best"}, "The direction should be one of mass-mean, probe-weight, random"),
+        ({"probes": "../../probes/builtin"}, "A probe set is named with letters"),
+        ({"n_heads": -3}, "The number of heads should be a number from 1"),
+        ({"n_heads": 13}, "has 12 heads"),
+        ({"temperature": -1}, "The temperature should be a number from 0 to 2"),
+        ({"length": 10**9}, "The length should be a number from 1 to 200"),
+        ({"length": 64}, "at most 63; got 64"),
+        ({"length": 2.5}, "should be a whole number"),
+        ({"seed": 2**40}, "The seed should be a number from 0 to"),
+    ],
+)
+def test_nonsense_from_the_network_is_refused_with_a_sentence(
+    client: Client, changes: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(AppError) as refused:
+        generate(client, **changes)
+    assert re.search(sentence, html.unescape(str(refused.value)))
+
+
+@pytest.mark.parametrize("name", ["sigmas", "temperature", "top_p", "length", "seed", "n_heads"])
+def test_not_a_number_is_refused_on_the_wire_too(client: Client, name: str) -> None:
+    """Our own client refuses to send NaN; Python's JSON reader at the other end would take it."""
+    body = json.dumps({"data": list({**GIVEN, name: float("nan")}.values())})
+    call = f"{client.src}gradio_api/call/generate"
+    event = httpx.post(call, content=body, headers={"content-type": "application/json"}).json()["event_id"]
+    said = httpx.get(f"{call}/{event}", timeout=30).text
+    assert "event: error" in said
+    assert "should be a number from" in said
+
+
+def test_an_unknown_checkpoint_gets_the_near_miss_and_the_list(bench: Bench) -> None:
+    with pytest.raises(LookupError, match=r"Did you mean 'tiny-b'\? It holds: bare, tiny-a, tiny-b"):
+        bench.checkpoint("tny-b")
+
+
+@pytest.mark.parametrize("name", ["../catalogue/tiny-a", "/etc", ".", "tiny-a/", "tiny-a\n", 7, "x" * 300])
+def test_a_checkpoint_is_named_and_never_reached_by_a_path(bench: Bench, name: object) -> None:
+    with pytest.raises((LookupError, ValueError)):
+        bench.checkpoint(name)
+
+
+@pytest.mark.parametrize("name", ["../builtin", ".hidden", "a/b", "", "a\nb", None])
+def test_a_probe_set_is_named_and_never_reached_by_a_path(name: object) -> None:
+    with pytest.raises(Refused):
+        set_name(name)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, 17, "8", None, True, [8], 10**400])
+def test_a_number_outside_its_bounds_is_refused(value: object) -> None:
+    with pytest.raises(Refused, match="from 0 to 16"):
+        number(value, "the strength", 0, 16)
+    with pytest.raises(Refused):
+        whole(2.5, "the length", 1, 9)
+
+
+def test_errors_become_sentences_and_bugs_stay_bugs() -> None:
+    def fail(error: Exception) -> None:
+        raise error
+
+    with pytest.raises(gr.Error) as shown:
+        in_a_sentence(fail)(ValueError("no <b>such</b> thing"))
+    assert shown.value.message == "no &lt;b&gt;such&lt;/b&gt; thing"
+    for bug in (KeyError("x"), IndexError("x"), TypeError("x"), RuntimeError("x")):
+        with pytest.raises(type(bug)):
+            in_a_sentence(fail)(bug)
+
+
+def test_the_page_names_what_is_broken_and_why(bench: Bench) -> None:
+    said = app._status(bench)
+    assert "3 checkpoints" in said
+    assert "1 unavailable" in said
+    assert "broken&lt;b&gt;" in said
+    assert "tokenizer.json is missing" in said
+    assert "<b>:" not in said
+
+
+def test_an_empty_folder_still_gives_a_page(tmp_path: Path) -> None:
+    assert app.build(Bench(tmp_path)) is not None
+    with pytest.raises(Refused, match="python -m training run"):
+        Bench(tmp_path).checkpoint(None)
+
+
+def test_what_people_and_models_write_is_shown_and_never_run() -> None:
+    evil = "<script>alert(1)</script>${alert(2)}{{x}}"
+    pair = Pair("<i>name", "", Written(evil, 3, True), Written(evil + "<img src=x>", 4, True))
+    shown = Picture(evil, (pair,), "8 σ", "").to_html(str)
+    assert "<script" not in shown
+    assert "<img" not in shown
+    assert "<i>" not in shown
+    assert texts(shown) == [evil, evil + "<img src=x>"]
+
+
+def test_the_beginning_that_both_texts_share_is_pale() -> None:
+    pair = Pair("a", "", Written(" kind and very old.", 5, True), Written(" kind and very odd.", 5, False))
+    shown = Picture("They are", (pair,), "8 σ", "").to_html(str)
+    assert re.findall(r'class="same">(.*?)<', shown) == [" kind and very"] * 2
+    assert re.findall(r'class="own">(.*?)<', shown) == [" old.", " odd."]
+    assert re.findall(r'aria-busy="(\w+)"', shown) == ["false", "true"]
+
+
+def test_words_of_the_list_are_starred_unless_the_visitor_says_no() -> None:
+    word = "".join(["s", "h", "i", "t"])
+    assert mask_for(True)(f"oh {word}!") == "oh s***!"
+    assert mask_for(None)(f"oh {word}!") == "oh s***!"
+    assert mask_for(False)(f"oh {word}!") == f"oh {word}!"
+
+
+def test_a_new_run_stops_the_one_before_it_and_overtaken_runs_never_begin() -> None:
+    runs = Runs()
+    first = runs.begin("me", runs.ask("me"))
+    other = runs.begin("you", runs.ask("you"))
+    second, third = runs.ask("me"), runs.ask("me")
+    assert first is not None
+    assert first.is_set()
+    assert other is not None
+    assert not other.is_set()
+    assert runs.begin("me", second) is None
+    last = runs.begin("me", third)
+    assert last is not None
+    assert not last.is_set()
+    runs.stop("me")
+    assert last.is_set()
+    runs.forget("you")
+    assert other.is_set()
+
+
+def test_every_head_is_a_button_and_those_within_chance_are_hatched(bench: Bench) -> None:
+    probes = find(bench, ["tiny-a"], "builtin")[0]["tiny-a"]
+    shown = maps([probes])
+    buttons = re.findall(r'<button type="button" class="([\w ]+)".*?tabindex="(-?\d)" aria-label="(.*?)"', shown)
+    assert len(buttons) == len(probes.grid)
+    assert [tabindex for _, tabindex, _ in buttons].count("0") == 1
+    for (classes, _, label), head in zip(buttons, probes.grid, strict=True):
+        found = probes.accuracy(head)
+        assert label.startswith(f"{head}, accuracy {found.value:.3f}, interval {found.low:.2f} to {found.high:.2f}")
+        assert ("muted" in classes) == (found.value <= probes.null_band[1]) == ("within chance" in label)
+
+
+def test_two_maps_share_one_colour_scale(bench: Bench) -> None:
+    sets = list(find(bench, ["tiny-a", "tiny-b"], "builtin")[0].values())
+    values = [cell.value for probes in sets for cell in cells(probes).values()] + [probes.majority for probes in sets]
+    shares = re.findall(r"--t:([\d.]+)", maps(sets))[: 2 * len(sets[0].grid)]
+    scale = Scale(min(values), max(values))
+    assert shares == [f"{scale.share(cell.value):.3f}" for probes in sets for cell in cells(probes).values()]
+
+
+def test_the_scale_of_a_difference_has_zero_in_the_middle() -> None:
+    scale = Scale.both_ways([-0.02, 0.01])
+    grid = HeadGrid(1, 3, 2)
+    changes = {Head(0, i): Cell(value, "", "") for i, value in enumerate((-0.02, 0.0, 0.01))}
+    shown = head_map("change", grid, changes, scale, diverging=True)
+    assert re.findall(r'class="(less|more)[\w ]*" style="--t:([\d.]+)"', shown) == [
+        ("less", "1.000"),
+        ("more", "0.000"),
+        ("more", "0.500"),
+    ]
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.5, 0.5001], [0.1, 0.9], [0.58, 0.6, 0.6451, 0.66]])
+def test_the_bins_of_the_histogram_hold_every_head_once(values: list[float]) -> None:
+    bins = Bins.over(values)
+    assert sum(bins.counts(values)) == len(values)
+    assert bins.low <= min(values)
+    assert bins.high >= max(values)
+    assert bins.n <= 60
+
+
+def test_a_map_is_saved_in_four_formats_that_name_the_weights(bench: Bench) -> None:
+    sets = list(find(bench, ["tiny-a", "tiny-b"], "builtin")[0].values())
+    choices = maps_to_save(sets)
+    assert list(choices) == ["tiny-a", "tiny-b", "the difference"]
+    for file in map(Path, written(choices["the difference"]())):
+        content = file.read_bytes()
+        assert all(probes.fingerprint.encode() in content for probes in sets), file.suffix
+
+
+def test_missing_probes_are_said_with_the_command_that_brings_them(bench: Bench) -> None:
+    found, missing = find(bench, ["tiny-a", "bare"], "builtin")
+    assert list(found) == ["tiny-a"]
+    assert len(missing) == 1
+    assert "python -m probes fit" in missing[0]
+
+
+def test_a_taken_port_is_said_and_another_one_offered() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(app.PortTaken, match=rf"Port {port} .* is taken .*--port (\d+)") as said:
+            app.check_port("127.0.0.1", port)
+    offered = int(re.findall(r"--port (\d+)", str(said.value))[0])
+    app.check_port("127.0.0.1", offered)
+
+
+@pytest.mark.parametrize("changes", [{"port": 0}, {"port": 70000}, {"auth": "anna"}, {"auth": ":x"}])
+def test_settings_that_cannot_work_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"port|--auth"):
+        app.Settings(**changes)  # type: ignore[arg-type]
+
+
+def test_the_page_is_there_before_the_heavy_libraries() -> None:
+    code = "import sys, app; print({'transformers', 'transformer_lens', 'sklearn', 'matplotlib'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    assert run.stdout.strip() == "set()"

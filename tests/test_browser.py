@@ -1,0 +1,262 @@
+"""The page in a browser: one server, started by its front door, driven as a visitor would."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import ConsoleMessage, Download, Page, expect, sync_playwright
+
+from lens import Checkpoint, open_lens
+from probes import TextSet, builtin, probe_checkpoint
+from tests.conftest import write_tiny_olmo
+from tests.test_app import free_port
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+QUIETLY = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+           "--disable-component-update", "--disable-sync"]  # fmt: skip
+PATIENCE = 120_000
+"""Milliseconds; a shared machine may be busy."""
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium, or set CHROMIUM")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two checkpoints with probes and cards, one without probes, and one that is broken."""
+    folder = tmp_path_factory.mktemp("shown")
+    for seed, name in enumerate(("tiny-00", "tiny-25", "bare")):
+        write_tiny_olmo(folder / name, seed=seed)
+    for name, share in (("tiny-00", 0.0), ("tiny-25", 0.25)):
+        card = {"name": name, "family": "tiny", "toxic_share": share, "share_of": "total", "n_tokens": 1_000_000}
+        (folder / name / "checkpoint.json").write_text(json.dumps(card))
+        lens = open_lens(Checkpoint.open(folder / name), device="cpu", threads=1)
+        probe_checkpoint(lens, TextSet("builtin", builtin().texts[:120]))
+    write_tiny_olmo(folder / "cut-short")
+    with (folder / "cut-short" / "model.safetensors").open("r+b") as weights:
+        weights.truncate(1000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    """`python app.py`, until it answers."""
+    port = free_port()
+    command = [sys.executable, "app.py", "--checkpoints", str(folder), "--port", str(port), "--device", "cpu"]
+    server = subprocess.Popen([*command, "--threads", "1"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    url = f"http://127.0.0.1:{port}/"
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+            break
+        except OSError:
+            assert server.poll() is None, server.stdout and server.stdout.read().decode()
+            time.sleep(0.2)
+    yield url
+    server.terminate()
+    server.wait(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def complaints() -> list[str]:
+    """What the console said that it should not have."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def page(address: str, complaints: list[str]) -> Iterator[Page]:
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=QUIETLY)
+        page = browser.new_page(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+        page.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
+
+        def listen(message: ConsoleMessage) -> None:
+            if message.type == "error":
+                complaints.append(message.text)
+
+        page.on("console", listen)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(address)
+        yield page
+        browser.close()
+
+
+def open_tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def finished(page: Page) -> list[str]:
+    """Plain and steered text, once both have stopped growing."""
+    expect(page.locator(".run.steered[aria-busy=false]").first).to_be_visible()
+    return [shown.inner_text() for shown in page.locator(".run p").all()]
+
+
+def set_strength(page: Page, sigmas: int) -> None:
+    """Press a mark, and wait for the run that it starts."""
+    page.locator(f'.marks button[data-sigmas="{sigmas}"]').click()
+    expect(page.locator(".run.steered h4").first).to_contain_text(f"{sigmas} σ")
+
+
+def test_the_page_opens_and_says_which_checkpoint_is_broken_and_why(page: Page) -> None:
+    expect(page.get_by_role("heading", name="Hormesis")).to_be_visible()
+    expect(page.locator(".status")).to_contain_text("3 checkpoints")
+    expect(page.locator(".status")).to_contain_text("cut-short")
+    expect(page.locator(".status")).to_contain_text("truncated")
+
+
+def test_two_strengths_give_one_plain_text_and_two_steered_ones(page: Page) -> None:
+    open_tab(page, "Steer")
+    page.get_by_role("button", name="Generate").click()
+    first = finished(page)
+    assert all(text.startswith("The people next door are") for text in first)
+    set_strength(page, 12)
+    second = finished(page)
+    assert second[0] == first[0]
+    assert second[1] != first[1]
+    expect(page.locator("#receipt")).to_contain_text("measured")
+    assert "--sigmas 0 12" in page.locator("#command textarea").input_value()
+
+
+def test_arrow_keys_on_the_slider_start_again_with_the_same_seed(page: Page) -> None:
+    before = finished(page)
+    page.locator('#strength input[type="range"]').focus()
+    page.keyboard.press("Home")
+    expect(page.locator(".run.steered h4").first).to_contain_text("0 σ")
+    after = finished(page)
+    assert after[0] == after[1] == before[0]
+
+
+def test_stop_ends_a_long_text_early(page: Page) -> None:
+    page.get_by_role("button", name="More settings").click()
+    length = page.get_by_label("number input for Length, in tokens")
+    length.fill("55")
+    length.blur()
+    page.get_by_role("button", name="Generate").click()
+    page.get_by_role("button", name="Stop").click()
+    finished(page)
+    page.get_by_role("button", name="Generate").click()
+    assert len(finished(page)) == 2  # a stop does not stop the next run
+    length.fill("20")
+    length.blur()
+    page.get_by_role("button", name="More settings").click()
+
+
+def test_what_visitors_write_is_shown_and_not_run(page: Page, complaints: list[str]) -> None:
+    evil = "<script>console.error('ran')</script><img src=x onerror=console.error('ran')>${1+1}"
+    page.locator("#prompt textarea").fill(evil)
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator(".run .prompt").first).to_have_text(evil)
+    finished(page)
+    assert page.locator(".run script, .run img").count() == 0
+    assert not [said for said in complaints if "ran" in said]
+
+
+def test_a_mistake_is_answered_with_a_sentence(page: Page) -> None:
+    page.locator("#prompt textarea").fill("   ")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("The prompt is empty")
+    page.get_by_test_id("toast-close").click()
+    page.locator("#prompt textarea").fill("The people next door are")
+
+
+def test_two_checkpoints_grow_side_by_side(page: Page) -> None:
+    page.get_by_label("Beside it").first.click()
+    page.get_by_role("option", name="tiny-25").click()
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator(".runs > section")).to_have_count(2)
+    assert len(finished(page)) == 4
+
+
+def test_the_map_is_walked_with_the_keyboard_and_enter_opens_a_head(page: Page) -> None:
+    open_tab(page, "Probes")
+    grids = page.locator("table[role=grid]")
+    expect(grids).to_have_count(3)  # one, the other, their difference
+    first = grids.first.get_by_role("button")
+    expect(first).to_have_count(12)
+    assert re.match(
+        r"L0H0, accuracy 0\.\d{3}, interval 0\.\d\d to 0\.\d\d", first.first.get_attribute("aria-label") or ""
+    )
+    first.first.focus()
+    for key, head in (("ArrowRight", "L0H1"), ("ArrowDown", "L1H1"), ("End", "L1H3"), ("ArrowRight", "L1H3"),
+                      ("Home", "L1H0"), ("ArrowUp", "L0H0"), ("ArrowUp", "L0H0"), ("Control+End", "L2H3")):  # fmt: skip
+        page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.dataset.head") == head, key
+    assert grids.first.locator('button[tabindex="0"]').count() == 1
+    page.keyboard.press("Enter")
+    expect(page.locator(".head-card h3")).to_have_text("L2H3")
+    expect(page.locator(".head-card")).to_contain_text("interval")
+    expect(page.locator(".head-card .tokens li")).to_have_count(60)
+
+
+def test_a_click_opens_a_head_too(page: Page) -> None:
+    page.locator('button[data-head="L1H2"]').nth(1).click()
+    expect(page.locator(".head-card h3")).to_have_text("L1H2")
+    expect(page.locator('button[aria-pressed="true"]')).to_have_count(3)
+
+
+def test_a_map_is_downloaded_and_says_what_it_shows(page: Page, folder: Path, tmp_path: Path) -> None:
+    fingerprints = {name: Checkpoint.open(folder / name).fingerprint for name in ("tiny-00", "tiny-25")}
+    card = json.loads(download(page, "json", tmp_path).read_text())
+    assert card["checkpoints"] == fingerprints
+    assert card["probe_set"] == "builtin"
+    assert "share of held-out texts" in card["unit"]
+    assert [len(card["values"]), len(card["values"][0])] == [3, 4]
+    picture = download(page, "png", tmp_path).read_bytes()
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    assert all(mark.encode() in picture for mark in fingerprints.values())
+
+
+def download(page: Page, kind: str, folder: Path) -> Path:
+    button = page.locator(f"#save-{kind}")
+    expect(button).to_be_enabled()
+    with page.expect_download() as started:
+        button.click()
+    file: Download = started.value
+    assert file.suggested_filename.endswith(f".{kind}")
+    file.save_as(folder / file.suggested_filename)
+    return folder / file.suggested_filename
+
+
+def test_the_tokens_of_two_checkpoints_stand_side_by_side(page: Page) -> None:
+    open_tab(page, "Tokens")
+    expect(page.locator(".token-sides section")).to_have_count(2)
+    expect(page.locator(".token-sides .tokens li")).to_have_count(100)
+    expect(page.locator(".token-sides")).to_contain_text("random directions find")
+
+
+def test_missing_probes_can_be_fitted_on_the_page(page: Page) -> None:
+    open_tab(page, "Probes")
+    choose(page, "Beside it", "none")
+    choose(page, "Checkpoint", "bare")
+    expect(page.locator("#probes-notice")).to_contain_text("python -m probes fit")
+    page.locator("#fit").click()
+    expect(page.locator("table[role=grid]")).to_have_count(1)
+    expect(page.locator("#probes-notice")).not_to_contain_text("python -m probes fit")
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    """Of the tab that is open."""
+    page.get_by_role("tabpanel").filter(visible=True).get_by_label(label, exact=True).click()
+    page.get_by_role("option", name=option, exact=True).filter(visible=True).click()
+
+
+def test_a_narrow_screen_scrolls_the_map_and_not_the_page(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    for name in ("Steer", "Probes", "Tokens"):
+        open_tab(page, name)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+    page.set_viewport_size({"width": 1440, "height": 900})
+
+
+def test_the_console_stayed_silent(complaints: list[str]) -> None:
+    assert complaints == []
