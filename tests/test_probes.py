@@ -91,6 +91,14 @@ def test_newton_survives_classes_without_overlap():
     assert weight.item() == pytest.approx(fit_one(x, y)[0].item(), rel=1e-4)
 
 
+def test_newton_shortens_a_step_that_overshoots():
+    rng = np.random.default_rng(1)
+    x = rng.standard_cauchy(size=(40, 2)) * 10.0 ** rng.integers(-1, 3)  # one value beyond 100,000
+    y = rng.random(40) < 1 / (1 + np.exp(-np.clip(x[:, 0] + rng.normal(size=40), -50, 50)))
+    weight, _ = newton(torch.from_numpy(x[None]), torch.from_numpy(y))  # whole steps end in a singular Hessian
+    np.testing.assert_allclose(weight[0], fit_one(x, y)[0], rtol=1e-4, atol=1e-8)
+
+
 def test_the_fit_is_the_optimum_and_not_on_the_way_there():
     x, y = ill_conditioned()
     weight, bias = fit_one(x, y)
