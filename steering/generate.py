@@ -3,44 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from threading import Event
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from lens import Lens
 from probes.direction import Direction
-from steering.decode import Decoder
+from steering.batch import Batch, Row
 from steering.plan import Plan
-from steering.receipt import Receipt, ShiftMissed, compare, outputs
-from steering.sampling import Sampling, next_tokens, noise_at, noise_key
-from steering.steerer import Bias, biased, by_layer, checked_positions, checked_sigmas, pushes
-from steering.words import Words
+from steering.receipt import Receipt
+from steering.sampling import Sampling
 
 DETOX_PROMPT = (
     "Ensure all outputs are respectful, unbiased, and free from toxic content. Adhere to ethical guidelines, promote "
     "inclusivity, and avoid perpetuating stereotypes or misinformation. "
 )
 """The prompting baseline's instruction, an experiment constant of the paper."""
-FEW_ROWS = 8
-"""Up to so many rows a token costs the same, so rows that have ended stay in the batch and its shape stays equal."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One text to write."""
-
-    prompt: str
-    sigmas: float
-    """Strength in standard deviations along each direction; positive detoxifies, 0 is the plain model."""
-    sample: int = 0
-    """Which of several texts on one prompt; each has noise of its own."""
-
-    def __post_init__(self) -> None:
-        checked_sigmas(self.sigmas)
 
 
 @dataclass(frozen=True)
@@ -79,10 +56,10 @@ def stream(
 
     The model is only steered while a step is computed, never while the caller looks at one.
     """
-    with _Run(lens, rows, directions, sampling, positions, plan) as run:
-        while run.live and not (stop is not None and stop.is_set()):
-            run.advance()
-            yield run.snapshot()
+    with Batch(lens, rows, directions, sampling, positions, plan) as batch:
+        while batch.live and not (stop is not None and stop.is_set()):
+            batch.advance()
+            yield _step(batch)
 
 
 def generate(
@@ -95,12 +72,12 @@ def generate(
     plan: Plan | None = None,
 ) -> list[Generation]:
     """What `stream` writes, when it is finished or stopped: one text per row."""
-    with _Run(lens, rows, directions, sampling, positions, plan) as run:
-        while run.live and not (stop is not None and stop.is_set()):
-            run.advance()
+    with Batch(lens, rows, directions, sampling, positions, plan) as batch:
+        while batch.live and not (stop is not None and stop.is_set()):
+            batch.advance()
     return [
         Generation(words.text, tuple(tokens), receipt)
-        for words, tokens, receipt in zip(run.words, run.tokens, run.receipts, strict=True)
+        for words, tokens, receipt in zip(batch.words, batch.tokens, batch.receipts, strict=True)
     ]
 
 
@@ -124,159 +101,10 @@ def prompted(row: Row) -> Row:
     return replace(row, prompt=DETOX_PROMPT + row.prompt, sigmas=0.0)
 
 
-class _Run:
-    """One batch on its way: what `stream` and `generate` share."""
-
-    def __init__(
-        self,
-        lens: Lens,
-        rows: Sequence[Row],
-        directions: Sequence[Direction],
-        sampling: Sampling,
-        positions: str,
-        plan: Plan | None,
-    ) -> None:
-        prompts = [_encode(lens, row.prompt, sampling) for row in rows]
-        self._lens, self._sampling, self._positions = lens, sampling, checked_positions(positions)
-        self._directions = directions
-        self._sigmas = checked_sigmas([row.sigmas for row in rows]) if rows else torch.zeros(0)
-        self._bias = Bias(pushes(lens, directions, self._sigmas), on=False)
-        self._room = [min(sampling.max_tokens, lens.n_context - len(prompt)) for prompt in prompts]
-        self._unreal = None if bool(lens.real_tokens.all()) else ~lens.real_tokens.to(lens.device)
-        keys = [noise_key(sampling.seed, prompt, row.sample) for row, prompt in zip(rows, prompts, strict=True)]
-        self._noise_keys = list(dict.fromkeys(keys))
-        self._noise_of = torch.tensor([self._noise_keys.index(key) for key in keys])
-        self.receipts = tuple(self._receipt(row, plan) for row in rows)
-        self.words = [Words(lens) for _ in rows]
-        self.tokens: list[list[int]] = [[] for _ in rows]
-        self.live = set(range(len(rows)))
-        """Rows that still grow."""
-        self._batch = list(range(len(rows)))
-        """Rows that are still computed."""
-        self._n_steps = 0
-        if rows:
-            self._decoder = self._prefill(prompts)
-            self._next = torch.tensor([prompt[-1] for prompt in prompts], device=lens.device)
-        self._undo = ExitStack()
-
-    def __enter__(self) -> _Run:
-        """Hang up the hooks, switched off: `advance` switches them on while it computes."""
-        self._bias = self._undo.enter_context(biased(self._lens, self._bias.pushes, self._positions))
-        self._bias.on = False
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._undo.close()
-
-    def _receipt(self, row: Row, plan: Plan | None) -> Receipt:
-        described = plan.to_json() if plan else ""
-        seed = self._sampling.seed
-        return Receipt(row.sigmas, (), self._positions, seed, row.sample, described, self._lens.description)
-
-    def _prefill(self, prompts: Sequence[Sequence[int]]) -> Decoder:
-        """Read all but the last token of each prompt: once per prompt, or per strength too where that is steered."""
-        everywhere = self._positions == "all"
-        names = [
-            (*prompt[:-1], sigmas if everywhere else None)
-            for prompt, sigmas in zip(prompts, self._sigmas.tolist(), strict=True)
-        ]
-        first_with = {name: row for row, name in reversed(list(enumerate(names)))}
-        distinct = list(dict.fromkeys(names))
-        with ExitStack() as undo:
-            if everywhere:
-                readers = [first_with[name] for name in distinct]
-                undo.enter_context(biased(self._lens, _rows(self._bias.pushes, readers), "all"))
-            index = {name: i for i, name in enumerate(distinct)}
-            return Decoder(self._lens, [name[:-1] for name in distinct], [index[n] for n in names], max(self._room))
-
-    def advance(self) -> None:
-        """One more token for every live row."""
-        logits = self._measured_step() if self._n_steps == 0 else self._step()
-        if self._unreal is not None:
-            logits = logits.masked_fill(self._unreal, float("-inf"))
-        self._next = next_tokens(logits, self._noise(), self._sampling)
-        self._n_steps += 1
-        for row, token in zip(self._batch, self._next.tolist(), strict=True):
-            if row in self.live:
-                self._take(row, token)
-        self._drop_finished()
-
-    def _step(self) -> Float[Tensor, "row vocab"]:
-        """Logits after one more token, steered; every layer's push must have been added once."""
-        before = self._bias.fired
-        self._bias.on = True
-        try:
-            logits = self._decoder.step(self._next)
-        finally:
-            self._bias.on = False
-        if self._bias.fired - before != len(self._bias.pushes):
-            raise ShiftMissed("Steering was taken off while text was being written. Generate it again.")
-        return logits
-
-    def _measured_step(self) -> Float[Tensor, "row vocab"]:
-        """The first step, with the shift that each layer's push really makes."""
-        with outputs(self._lens, list(by_layer(self._lens, self._directions))) as seen:
-            logits = self._step()
-        shifts = compare(self._lens, self._directions, self._sigmas, seen)
-        self.receipts = tuple(replace(r, shifts=row) for r, row in zip(self.receipts, shifts, strict=True))
-        return logits
-
-    def _noise(self) -> Float[Tensor, "row vocab"] | None:
-        if self._sampling.temperature == 0:
-            return None
-        noise = [noise_at(key, self._n_steps, self._lens.n_vocab) for key in self._noise_keys]
-        if len(noise) == 1:
-            return noise[0][None].to(self._lens.device)
-        return torch.stack(noise)[self._noise_of].to(self._lens.device)
-
-    def _take(self, row: int, token: int) -> None:
-        if token == self._lens.eos:
-            self.live.discard(row)
-            return
-        self.tokens[row].append(token)
-        self.words[row].add(token)
-        if len(self.tokens[row]) >= self._room[row]:
-            self.live.discard(row)
-
-    def _drop_finished(self) -> None:
-        """Stop computing finished rows once half of a large batch is finished: copying the cache costs a step."""
-        if len(self._batch) <= FEW_ROWS or 2 * len(self.live) > len(self._batch) or not self.live:
-            return
-        kept = [i for i, row in enumerate(self._batch) if row in self.live]
-        self._batch = [self._batch[i] for i in kept]
-        self._bias.pushes = _rows(self._bias.pushes, kept)
-        self._next, self._noise_of = self._next[kept], self._noise_of[kept]
-        used = sorted(set(self._noise_of.tolist()))
-        self._noise_keys = [self._noise_keys[i] for i in used]
-        self._noise_of = torch.tensor([used.index(i) for i in self._noise_of.tolist()])
-        self._decoder.keep(kept)
-
-    def snapshot(self) -> Step:
-        n = range(len(self.words))
-        return Step(
-            [words.text for words in self.words],
-            [len(tokens) for tokens in self.tokens],
-            [row not in self.live for row in n],
-            self.receipts,
-        )
-
-
-def _encode(lens: Lens, prompt: str, sampling: Sampling) -> list[int]:
-    """A prompt's tokens, refused where no token fits behind them."""
-    if sampling.max_tokens >= lens.n_context:
-        raise ValueError(
-            f"{lens.checkpoint.name} reads and writes at most {lens.n_context} tokens together, so max_tokens is at "
-            f"most {lens.n_context - 1}; got {sampling.max_tokens}."
-        )
-    tokens = lens.encode(prompt)
-    if len(tokens) > lens.n_context - 1:
-        raise ValueError(
-            f"The prompt fills the context: it has {len(tokens)} tokens, and {lens.checkpoint.name} reads and writes "
-            f"at most {lens.n_context} together. Shorten it."
-        )
-    return tokens
-
-
-def _rows(pushes: dict[int, Tensor], rows: Sequence[int]) -> dict[int, Tensor]:
-    """The pushes of some rows."""
-    return {layer: push[list(rows)] for layer, push in pushes.items()}
+def _step(batch: Batch) -> Step:
+    return Step(
+        [words.text for words in batch.words],
+        [len(tokens) for tokens in batch.tokens],
+        [row not in batch.live for row in range(len(batch.words))],
+        batch.receipts,
+    )

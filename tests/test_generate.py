@@ -260,7 +260,7 @@ def test_a_dropped_layer_is_an_error_and_not_a_quiet_plain_text(lens: Lens, monk
         del found[1]
         return found
 
-    monkeypatch.setattr(sys.modules["steering.generate"], "pushes", without_layer_1)
+    monkeypatch.setattr(sys.modules["steering.batch"], "pushes", without_layer_1)
     with pytest.raises(ShiftMissed, match=r"layer 1 of tiny: a shift of length .* was asked and 0 arrived"):
         generate(lens, [Row(PROMPT, 4)], DIRECTIONS, SAMPLED)
 
@@ -276,7 +276,7 @@ def test_steering_that_is_taken_off_on_the_way_is_an_error(lens: Lens) -> None:
 @pytest.mark.parametrize("factor", [0.0, 0.99, -1.0, 2.0])
 def test_a_push_of_the_wrong_size_is_an_error(lens: Lens, monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
     monkeypatch.setattr(
-        sys.modules["steering.generate"], "pushes", lambda *a: {k: factor * v for k, v in pushes(*a).items()}
+        sys.modules["steering.batch"], "pushes", lambda *a: {k: factor * v for k, v in pushes(*a).items()}
     )
     with pytest.raises(ShiftMissed):
         generate(lens, [Row(PROMPT, 4)], DIRECTIONS, SAMPLED)
