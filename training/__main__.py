@@ -1,5 +1,6 @@
 """python -m training run|pretrain: make checkpoints of several toxic shares."""
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -85,6 +86,7 @@ def say(line: str) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the training processes are ended, too
     try:
         tyro.extras.subcommand_cli_from_dict({"run": run, "pretrain": pretrain}, prog="python -m training")
     except (CorpusError, MixError, families.TrainingFailed, ValueError) as error:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import zstandard
 
@@ -82,8 +82,8 @@ def thread(comments: Iterable[str]) -> str:
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[TextIO]:
-    """UTF-8 lines of a file that may be packed; only `\\n` ends a line, so that line numbers mean what `sed` means."""
+def _open(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a file that may be packed."""
     with contextlib.ExitStack() as stack:
         raw: Any = stack.enter_context(path.open("rb"))
         if path.suffix == ".gz":
@@ -91,15 +91,16 @@ def _open(path: Path) -> Iterator[TextIO]:
         elif path.suffix == ".zst":
             unpacker = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
             raw = stack.enter_context(unpacker.stream_reader(raw, read_across_frames=True))
-        yield stack.enter_context(io.TextIOWrapper(raw, encoding="utf-8", newline="\n"))
+        yield io.BufferedReader(raw)
 
 
-def _numbered(lines: TextIO, path: Path) -> Iterator[tuple[int, str]]:
+def _numbered(lines: BinaryIO, path: Path) -> Iterator[tuple[int, str]]:
+    """UTF-8 lines with their numbers; each is decoded alone, so that a bad byte is found on its own line."""
     number = 0
     while True:
         number += 1
         try:
-            line = lines.readline()
+            line = lines.readline().decode()
         except (OSError, EOFError, UnicodeDecodeError, zstandard.ZstdError) as error:
             raise CorpusError(
                 f"{path}:{number} cannot be read: {error}. The file is damaged; fetch it again."
@@ -109,7 +110,7 @@ def _numbered(lines: TextIO, path: Path) -> Iterator[tuple[int, str]]:
         yield number, line
 
 
-def _json_lines(lines: TextIO, source: Source) -> Iterator[str]:
+def _json_lines(lines: BinaryIO, source: Source) -> Iterator[str]:
     for number, line in _numbered(lines, source.path):
         if not line.strip():
             continue
@@ -133,7 +134,7 @@ def _text(value: Any) -> str:
     return value
 
 
-def _forum_csv(lines: TextIO, source: Source) -> Iterator[str]:
+def _forum_csv(lines: BinaryIO, source: Source) -> Iterator[str]:
     """Threads of a crawl with the columns `comment` (or `com`) and `thread`: rows that follow one another."""
     rows = csv.reader((line for _, line in _numbered(lines, source.path)), strict=True)
     header = next(_checked(rows, source.path, 0), [])
@@ -161,7 +162,7 @@ def _checked(rows: Any, path: Path, width: int) -> Iterator[list[str]]:
         yield row
 
 
-def _plain(lines: TextIO, source: Source) -> Iterator[str]:
+def _plain(lines: BinaryIO, source: Source) -> Iterator[str]:
     """Plain text: an empty line ends a document."""
     paragraph: list[str] = []
     for _, line in _numbered(lines, source.path):
