@@ -1,0 +1,55 @@
+"""Packages read left to right and imports follow; each foreign library has one home."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ORDER = ["lens", "probes", "steering", "evaluation"]
+HOMES = {
+    "transformer_lens": {"lens/model.py"},
+    "olmo": {"training/recipe.py", "training/pretrain.py", "training/export.py"},
+    "olmo_data": set(),
+    "gradio": {"app.py", "lens/panel.py", "probes/panel.py", "probes/tokens_panel.py", "steering/panel.py"},
+    "sklearn": {"probes/fits.py"},
+    "matplotlib": {"probes/figure.py", "probes/heatmap.py", "probes/histogram.py", "benchmarks/family.py"},
+    "zstandard": {"training/corpus.py"},
+}
+FILES = [ROOT / "app.py", *sorted(path for name in [*ORDER, "training"] for path in (ROOT / name).rglob("*.py"))]
+
+
+def imports(source: str) -> Iterator[str]:
+    """Top-level names of every import, also of those inside functions."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")[0]
+
+
+def allowed(package: str) -> set[str]:
+    """The packages of ours that a package may import."""
+    if package == "app.py":
+        return {*ORDER}
+    return {"lens", "training"} if package == "training" else set(ORDER[: ORDER.index(package) + 1])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_imports_from_its_left_and_knows_only_the_libraries_it_houses(path: Path) -> None:
+    name, found = str(path.relative_to(ROOT)), set(imports(path.read_text()))
+    ours = found & {*ORDER, "training", "app"}
+    assert ours <= allowed(path.relative_to(ROOT).parts[0])
+    assert not {library for library, homes in HOMES.items() if library in found and name not in homes}
+
+
+def test_training_meets_the_others_in_the_checkpoint_alone() -> None:
+    for path in (ROOT / "training").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lens"):
+                assert node.module in {"lens.checkpoint", "lens.files"}, path.name
+
+
+def test_the_reader_of_imports_sees_those_inside_functions() -> None:
+    assert set(imports("import a.b\ndef f():\n    from c.d import e\n    import g as h")) == {"a", "c", "g"}
