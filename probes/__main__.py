@@ -37,7 +37,7 @@ def fit(
         rule: What makes a ToxiGen text toxic.
         classes: The labels of a file of your own, positive class first.
         name: Of the probe set; "toxigen" for ToxiGen's file, else the file's name.
-        by: Hold out texts at random, or whole groups.
+        by: Hold out texts at random, or whole groups; the latter's set is named with "-by-group" behind it.
         held_out: Share of the texts to hold out.
         seed: Of the split and of the shuffled labels.
         device: auto, cpu, cuda or mps.

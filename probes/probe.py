@@ -17,7 +17,19 @@ from lens.head import Head, HeadGrid
 from lens.model import Lens
 from probes.estimate import Difference, Estimate, bootstrap_mean, middle_95, paired_difference, unpaired_difference
 from probes.fits import Fits, fit_units, null_accuracies
-from probes.store import BrokenProbes, NoProbes, StaleProbes, cure, packed, path_of, read, saved, unpacked, write
+from probes.store import (
+    BY_GROUP,
+    BrokenProbes,
+    NoProbes,
+    StaleProbes,
+    cure,
+    packed,
+    path_of,
+    read,
+    saved,
+    unpacked,
+    write,
+)
 from probes.texts import By, TextSet, split
 
 FORMAT = 1
@@ -29,7 +41,7 @@ class ProbeSet:
     """One linear probe per head and per layer of one checkpoint, scored on texts they never saw."""
 
     name: str
-    """Of the set of texts: "builtin", "toxigen"."""
+    """Of the set of texts: "builtin", "toxigen"; with "-by-group" behind it for the split that leaves groups out."""
     checkpoint: str
     fingerprint: str
     texts_digest: str
@@ -153,7 +165,7 @@ def fit_probes(
     null = null_accuracies(states, labels, train, test, n_shuffles, np.random.default_rng(seed), device)
     positives = float(labels[test].double().mean())
     return ProbeSet(
-        name=texts.name,
+        name=texts.name + (BY_GROUP if by == "group" else ""),
         checkpoint=checkpoint,
         fingerprint=activations.fingerprint,
         texts_digest=activations.texts_digest,

@@ -14,6 +14,9 @@ from lens.checkpoint import Checkpoint
 from lens.files import write_atomically
 from probes.fits import Fits
 
+BY_GROUP = "-by-group"
+"""Ends the name of probes fitted under the harder split, so that both splits of one set lie side by side."""
+
 
 class NoProbes(LookupError):
     """A checkpoint has no probes of that name yet."""
@@ -39,8 +42,10 @@ def saved(checkpoint: Checkpoint) -> list[str]:
 
 def cure(checkpoint: Checkpoint, name: str) -> str:
     """The command that brings the probes."""
-    source = "builtin" if name == "builtin" else f"FILE --name {name}"
-    return f"Fit them: python -m probes fit {checkpoint.folder} --texts {source}"
+    texts = name.removesuffix(BY_GROUP)
+    source = "builtin" if texts == "builtin" else f"FILE --name {texts}"
+    split = "" if texts == name else " --by group"
+    return f"Fit them: python -m probes fit {checkpoint.folder} --texts {source}{split}"
 
 
 def write(path: Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

@@ -205,6 +205,8 @@ def test_probes_of_other_weights_are_refused_with_the_command_that_mends_it(foun
 def test_missing_and_damaged_probes_say_what_to_do(found, checkpoint):
     with pytest.raises(NoProbes, match=r"python -m probes fit .* --texts builtin"):
         ProbeSet.load(checkpoint, "builtin")
+    with pytest.raises(NoProbes, match=r"--texts FILE --name style --by group$"):
+        ProbeSet.load(checkpoint, "style-by-group")
     owned(found, checkpoint).save(checkpoint.folder)
     tensors = checkpoint.folder / "probes" / "planted.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-100])
@@ -269,6 +271,6 @@ def test_a_real_model_is_probed_from_texts_to_file(lens, checkpoint):
     own = open_lens(checkpoint, device="cpu", dtype="float32")
     probes = probe_checkpoint(own, texts, by="group", on_progress=lambda stage, done, total: stages.add(stage))
     assert stages == {"reading", "fitting"}
-    assert ProbeSet.load(checkpoint, "planted").classes == ("formal", "casual")
+    assert ProbeSet.load(checkpoint, "planted-by-group").classes == ("formal", "casual")
     assert probes.heads.weight.shape == (3, 4, 6)
     assert probes.n_test == 12

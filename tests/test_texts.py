@@ -171,6 +171,11 @@ def test_no_copy_and_no_pair_straddles_a_split(by, seed):
         assert len(train) + len(test) == len(texts)
 
 
+def test_copies_are_known_by_their_words_alone():
+    assert normalised("Rye  BREAD, fresh!") == normalised("rye bread\nfresh") != normalised("fresh rye bread")
+    assert normalised("?!") == "?!"  # without words, what is there
+
+
 def test_a_split_by_text_is_four_to_one():
     texts = TextSet("single", tuple(LabelledText(f"number {row}", row % 2 == 0) for row in range(1000)))
     assert [len(rows) for rows in split(texts)] == [800, 200]
