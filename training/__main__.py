@@ -27,6 +27,7 @@ def run(
     work: Path = Path("runs"),
     clean_tokens: int | None = None,
     share_of: Literal["total", "clean"] = "total",
+    held_out: Path | None = None,
     repeat: bool = False,
     precision: Precision = "fp32",
     compiled: bool = False,
@@ -46,6 +47,7 @@ def run(
         work: Where token files and unfinished runs live.
         clean_tokens: The same in every run. Default: the recipe's.
         share_of: What a share is a share of.
+        held_out: A text of your own; each card gives the loss on it.
         repeat: Use toxic text again where there is too little for a share.
         precision: amp_bf16 is faster on GPUs and on CPUs with AMX.
         compiled: Compile the model (needs a C++ compiler on a CPU).
@@ -65,6 +67,7 @@ def run(
         work=work,
         precision=precision,
         compiled=compiled,
+        held_out=held_out,
     )
     families.run(family, parallel, threads, say)
 

@@ -18,7 +18,7 @@ from lens.files import write_atomically
 from training import mix
 from training.corpus import Source
 from training.recipe import RECIPES, Precision, Recipe
-from training.tokens import TokenFile, official_tokenizer, special_ids, tokenize, train_tokenizer
+from training.tokens import TokenFile, official_tokenizer, sha256, special_ids, tokenize, train_tokenizer
 
 Say = Callable[[str], None]
 
@@ -44,6 +44,8 @@ class Family:
     """Token files, orders and unfinished runs live in `work`/`name`."""
     precision: Precision = "fp32"
     compiled: bool = False
+    held_out: Path | None = None
+    """A text that may be shipped; each card gives the loss on it, so that anybody can recompute it."""
 
     @property
     def folder(self) -> Path:
@@ -208,7 +210,19 @@ def _export(member: Member, files: list[TokenFile], tokenizer: Tokenizer, thread
     if step is None:
         raise TrainingFailed(f"{member.run} holds no whole step to export.")
     texts = {kind: held_out(member.run, f"held_out_{kind}", files, recipe.context) for kind in ("clean", "toxic")}
-    export(step, recipe, tokenizer, texts, _card(member, journal(member.run), threads), member.out)
+    card = _card(member, journal(member.run), threads)
+    if shipped := member.family.held_out:
+        texts["held_out_text"] = chunks_of(shipped.read_text(encoding="utf-8"), tokenizer, recipe.context)
+        card["held_out_text"] = {"file": shipped.name, "sha256": sha256(shipped)}
+    export(step, recipe, tokenizer, texts, card, member.out)
+
+
+def chunks_of(text: str, tokenizer: Tokenizer, context: int) -> np.ndarray:
+    """A text as whole chunks, its tail dropped: [n_chunks context]."""
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    if len(ids) < context:
+        raise ValueError(f"The held-out text has {len(ids)} tokens; at least one chunk of {context} is needed.")
+    return np.asarray(ids[: len(ids) // context * context]).reshape(-1, context)
 
 
 def _card(member: Member, entries: list[dict[str, Any]], threads: int) -> dict[str, Any]:

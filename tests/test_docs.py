@@ -1,0 +1,60 @@
+"""What the README shows is there and works."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "checkpoints" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = [line.strip() for line in README.splitlines() if line.strip().startswith("python -m")]
+
+
+def test_every_entry_of_the_tree_is_there_and_none_is_missing() -> None:
+    shown = set(re.findall(r"^\| `([\w./]+)` \|", README, re.MULTILINE))
+    assert all((ROOT / name).exists() for name in shown)
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    folders = {name.split("/")[0] + "/" for name in tracked if "/" in name and not name.startswith(".")}
+    assert folders <= shown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_and_picture_is_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_two_commands_are_targets_of_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_readme_has_only_options_that_exist(command: str) -> None:
+    """Each is asked for its help; every option that the README uses must be in it."""
+    words = shlex.split(command)
+    asked = subprocess.run(
+        [sys.executable, *words[1:4], "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for option in (word for word in words if word.startswith("--")):
+        assert option in asked.stdout, option
+
+
+def test_the_steering_command_of_the_readme_writes_every_strength() -> None:
+    [command] = [command for command in COMMANDS if "steering" in command]
+    words = [sys.executable, *shlex.split(command)[1:], "--max-tokens", "5"]
+    written = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [f"— {s} sigmas —" in written for s in (4, 8, 12)] == [True] * 3
+    assert "— plain —" in written
+    assert "12 sigmas on 6 heads" in written
+
+
+def test_the_python_of_the_readme_runs() -> None:
+    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    written = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert len(written.stdout.strip().splitlines()) >= 2
