@@ -76,7 +76,7 @@ def test_every_part_of_the_name_changes_the_noise_and_nothing_else_does() -> Non
     others = [gumbel(1, (1, 2), 0, 0, 1000), gumbel(0, (1, 3), 0, 0, 1000), gumbel(0, (12,), 0, 0, 1000)]
     others += [gumbel(0, (1, 2), 1, 0, 1000), gumbel(0, (1, 2), 0, 1, 1000), gumbel(0, (1, 2, 0), 0, 0, 1000)]
     for other in others:
-        assert not (other == base).any()
+        assert torch.isin(other, base).float().mean() < 0.05  # not the same numbers at other places either
         assert abs(torch.corrcoef(torch.stack([base, other]))[0, 1]) < 0.15  # 4.7 standard deviations of chance
     assert torch.equal(gumbel(0, (1, 2), 0, 0, 301), base[:301])  # a larger vocabulary continues the noise
 
