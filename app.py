@@ -15,13 +15,12 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 import gradio as gr
 import tyro
 
-import lens.panel
 import probes.panel
 import probes.tokens_panel
 import steering.panel
-from lens.panel import Bench
+from lens.bench import Bench
 
-STYLES = [Path(module.__file__).with_name("panel.css") for module in (lens.panel, probes.panel, steering.panel)]
+STYLES = [Path(__file__).parent / package / "panel.css" for package in ("lens", "probes", "steering")]
 TAGLINE = "See where a language model keeps its toxicity, and turn it up or down."
 WAITING = 32
 """Visitors in the queue at most; the next one is told that it is full."""

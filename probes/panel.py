@@ -55,7 +55,7 @@ def build(bench: Bench, tab: gr.Tab) -> Menus:
         choices = maps_to_save(list(find(bench, [a, b], name)[0].values()))
         if not choices:
             return [gr.update(value=None)] * len(FORMATS)
-        return written(choices[one_of(which, "the map", list(choices))]())
+        return written(choices[one_of(which, "the map", list(choices))])
 
     @in_a_sentence
     def fit_now(a: str, b: str, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008 (Gradio reads the default)

@@ -52,13 +52,12 @@ def set_name(name: object) -> str:
     return str(name)
 
 
-def maps_to_save(sets: Sequence[ProbeSet]) -> dict[str, Callable[[], Heatmap]]:
-    """What can be exported, by the name in the menu."""
-    maps: dict[str, Callable[[], Heatmap]] = {
-        probes.checkpoint: lambda probes=probes: Heatmap.of(probes) for probes in sets
-    }
+def maps_to_save(sets: Sequence[ProbeSet]) -> dict[str, Heatmap]:
+    """What can be exported, by the name in the menu; two checkpoints on one colour scale."""
+    ends = [end for probes in sets for end in Heatmap.of(probes).scale]
+    maps = {probes.checkpoint: Heatmap.of(probes, (min(ends), max(ends))) for probes in sets}
     if len(sets) == 2 and sets[0].grid == sets[1].grid:
-        maps["the difference"] = lambda: Heatmap.difference(*sets)
+        maps["the difference"] = Heatmap.difference(*sets)
     return maps
 
 

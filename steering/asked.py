@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from lens.bench import NOBODY, Bench, number, one_of, whole
 from lens.checkpoint import Checkpoint
+from probes.direction import Kind
 from probes.views import set_name
 from steering.plan import Plan
 from steering.sampling import Sampling
@@ -71,7 +72,7 @@ def asked(bench: Bench, a: Any, b: Any, prompt: Any, sigmas: Any, kind: Any, pro
         sigmas=number(sigmas, "the strength", 0, MOST_SIGMAS),
         plan=Plan(
             probes=set_name(probes),
-            kind=one_of(kind, "the direction", list(KINDS)),
+            kind=cast(Kind, one_of(kind, "the direction", list(KINDS))),
             n_heads=None if n_heads is None else whole(n_heads, "the number of heads", 1, MOST_HEADS),
             seed=seeded,
         ),

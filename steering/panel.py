@@ -167,9 +167,10 @@ def _controls(bench: Bench) -> tuple[Controls, gr.HTML, gr.Button, gr.Button]:
 
 
 def first_choice(bench: Bench) -> str | None:
-    """The paper's best mix, about 10 % toxic, where there is one; else whatever comes first."""
-    shares = {name: checkpoint.toxic_share for name, checkpoint in bench.catalogue.items()}
-    return min(shares, key=lambda name: abs((shares[name] or 0.0) - 0.10), default=None)
+    """The paper's best mix, about 10 % toxic, where shares are known; else whatever comes first."""
+    found = bench.catalogue
+    away = {name: abs(c.toxic_share - 0.10) for name, c in found.items() if c.toxic_share is not None}
+    return min(away, key=lambda name: away[name]) if away else next(iter(found), None)
 
 
 def grow(bench: Bench, run: Asked, sign: Event) -> Iterator[Picture]:

@@ -300,7 +300,7 @@ def test_a_map_is_saved_in_four_formats_that_name_the_weights(bench: Bench) -> N
     sets = list(find(bench, ["tiny-a", "tiny-b"], "builtin")[0].values())
     choices = maps_to_save(sets)
     assert list(choices) == ["tiny-a", "tiny-b", "the difference"]
-    for file in map(Path, written(choices["the difference"]())):
+    for file in map(Path, written(choices["the difference"])):
         content = file.read_bytes()
         assert all(probes.fingerprint.encode() in content for probes in sets), file.suffix
 

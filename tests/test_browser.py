@@ -24,7 +24,7 @@ from tests.test_app import free_port
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 QUIETLY = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
            "--disable-component-update", "--disable-sync"]  # fmt: skip
-PATIENCE = 120_000
+PATIENCE = 60_000
 """Milliseconds; a shared machine may be busy."""
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium, or set CHROMIUM")
@@ -42,8 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lens = open_lens(Checkpoint.open(folder / name), device="cpu", threads=1)
         probe_checkpoint(lens, TextSet("builtin", builtin().texts[:120]))
     write_tiny_olmo(folder / "cut-short")
-    with (folder / "cut-short" / "model.safetensors").open("r+b") as weights:
-        weights.truncate(1000)
+    weights = folder / "cut-short" / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size - 100)
     return folder
 
 
@@ -183,9 +183,8 @@ def test_the_map_is_walked_with_the_keyboard_and_enter_opens_a_head(page: Page) 
     expect(grids).to_have_count(3)  # one, the other, their difference
     first = grids.first.get_by_role("button")
     expect(first).to_have_count(12)
-    assert re.match(
-        r"L0H0, accuracy 0\.\d{3}, interval 0\.\d\d to 0\.\d\d", first.first.get_attribute("aria-label") or ""
-    )
+    said = first.first.get_attribute("aria-label") or ""
+    assert re.match(r"L0H0, accuracy 0\.\d{3}, interval 0\.\d\d to 0\.\d\d", said)
     first.first.focus()
     for key, head in (("ArrowRight", "L0H1"), ("ArrowDown", "L1H1"), ("End", "L1H3"), ("ArrowRight", "L1H3"),
                       ("Home", "L1H0"), ("ArrowUp", "L0H0"), ("ArrowUp", "L0H0"), ("Control+End", "L2H3")):  # fmt: skip
