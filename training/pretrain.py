@@ -5,6 +5,7 @@ and writes progress as JSON lines. A run that was killed goes on from its newest
 """
 
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -146,6 +147,7 @@ def pretrain(folder: Path, threads: int | None = None, on_step: Callable[[dict[s
         if newest := newest_whole_step(folder):
             with torch.serialization.safe_globals(STATE_TYPES):
                 trainer.restore_unsharded_checkpoint(str(newest))
+        gc.freeze()  # the Trainer collects garbage at every save; what was there before it began is none
         with trainer:
             trainer.fit()
     return last
