@@ -17,7 +17,7 @@ from steering.decode import Decoder
 from steering.plan import Plan
 from steering.receipt import Receipt, ShiftMissed, compare, outputs
 from steering.sampling import Sampling, next_tokens, noise_at, noise_key
-from steering.steerer import Bias, biased, by_layer, checked_positions, checked_sigmas, pushes
+from steering.steerer import biased, by_layer, checked_positions, checked_sigmas, pushes
 from steering.words import Words
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class Batch:
         self._lens, self._sampling, self._positions = lens, sampling, checked_positions(positions)
         self._directions = directions
         self._sigmas = checked_sigmas([row.sigmas for row in rows]) if rows else torch.zeros(0)
-        self._bias = Bias(pushes(lens, directions, self._sigmas), on=False)
+        self._pushes = pushes(lens, directions, self._sigmas)
         self._room = [min(sampling.max_tokens, lens.n_context - len(prompt)) for prompt in prompts]
         self._unreal = None if bool(lens.real_tokens.all()) else ~lens.real_tokens.to(lens.device)
         keys = [noise_key(sampling.seed, prompt, row.sample) for row, prompt in zip(rows, prompts, strict=True)]
@@ -76,7 +76,7 @@ class Batch:
 
     def __enter__(self) -> Batch:
         """Hang up the hooks, switched off: `advance` switches them on while it computes."""
-        self._bias = self._undo.enter_context(biased(self._lens, self._bias.pushes, self._positions))
+        self._bias = self._undo.enter_context(biased(self._lens, self._pushes, self._positions))
         self._bias.on = False
         return self
 
@@ -96,7 +96,7 @@ class Batch:
         with ExitStack() as undo:
             if everywhere:
                 readers = [prefix_of.index(i) for i in range(len(distinct))]
-                undo.enter_context(biased(self._lens, _rows(self._bias.pushes, readers), "all"))
+                undo.enter_context(biased(self._lens, _rows(self._pushes, readers), "all"))
             return Decoder(self._lens, [tokens for tokens, _ in distinct], prefix_of, max(self._room))
 
     def advance(self) -> None:

@@ -67,7 +67,7 @@ def pushes(
 class Bias:
     """The pushes that hooks add to the plain model, with a switch: hanging hooks up anew for each token costs 4 %."""
 
-    pushes: dict[int, Float[Tensor, "batch d_model"]]
+    pushes: dict[int, Float[Tensor, "batch 1 d_model"]]
     """By layer; may be replaced between two forward passes when rows leave the batch."""
     on: bool = True
     fired: int = 0
@@ -78,14 +78,14 @@ class Bias:
 def biased(lens: Lens, pushes: Mapping[int, Float[Tensor, "batch d_model"]], positions: str = "last") -> Iterator[Bias]:
     """Inside the `with`, the plain model adds each layer's push behind `o_proj`: the fast road."""
     add = {"last": _add_last, "all": _add_all}[checked_positions(positions)]
-    bias = Bias(dict(pushes))
+    bias = Bias({layer: push[:, None] for layer, push in pushes.items()})
 
     def hook_of(layer: int) -> Callable[[Any, Any, Tensor], Tensor | None]:
         def hook(module: Any, inputs: Any, output: Tensor) -> Tensor | None:
             if not bias.on:
                 return None
             bias.fired += 1
-            return add(output, bias.pushes[layer][:, None])
+            return add(output, bias.pushes[layer])
 
         return hook
 
