@@ -1,16 +1,22 @@
-"""`python -m probes fit CHECKPOINT ...` and `python -m probes show CHECKPOINT ...`."""
+"""python -m probes fit|show|map|tokens CHECKPOINT ...: the probes and tokens tabs at a terminal."""
 
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import tyro
 
-from lens import find, open_lens
+from lens import Head, find, open_lens, write_atomically
+from probes.heatmap import HeadHistogram, Heatmap
+from probes.lexicon import Lexicon, mask
 from probes.probe import ProbeSet, compare, probe_checkpoint
 from probes.store import saved
 from probes.texts import By, open_texts
+from probes.tokens import ToxicEnd, head_tokens, layer_tokens
 
 Checkpoints = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT ...")]
 
@@ -64,13 +70,77 @@ def show(checkpoints: Checkpoints, /, probes: str | None = None, heads: int = 5)
         probes: One probe set; all of them unless told.
         heads: How many of the best heads to list.
     """
-    for checkpoint in map(find, some(checkpoints)):
+    for checkpoint in [find(name) for name in some(checkpoints)]:
         names = [probes] if probes else saved(checkpoint) or ["builtin"]
         for name in names:
             found = ProbeSet.load(checkpoint, name)
             print(summary(found))
             for head in found.ranked()[:heads]:
                 print(f"    {head!s:8} {found.accuracy(head)}")
+
+
+def tokens(
+    checkpoints: Checkpoints,
+    /,
+    probes: str = "toxigen",
+    head: str | None = None,
+    lexicon: Path | None = None,
+    unmasked: bool = False,
+    device: str = "auto",
+) -> None:
+    """List the 50 tokens nearest to the toxic end of the best layer's probe, or of one head's direction.
+
+    Args:
+        checkpoints: Names in checkpoints/, or folders.
+        probes: The probe set that gives the direction.
+        head: A head such as L3H7 instead of the best layer.
+        lexicon: A list of toxic words to count instead of the built-in one, a word a line.
+        unmasked: Show words of the lexicon in full.
+        device: auto, cpu, cuda or mps.
+    """
+    listed = Lexicon.read(lexicon) if lexicon else Lexicon.builtin()
+    for name in some(checkpoints):
+        lens = open_lens(name, device=device)
+        found = ProbeSet.load(lens.checkpoint, probes)
+        end = head_tokens(lens, found, listed, Head.parse(head)) if head else layer_tokens(lens, found, listed)
+        print(spelled(lens.checkpoint.name, end, str if unmasked else partial(mask, lexicon=listed)))
+
+
+def draw(checkpoints: Checkpoints, /, out: Path, probes: str = "toxigen", histogram: bool = False) -> None:
+    """Draw the accuracy of every head of one checkpoint, or what a second one has more.
+
+    Args:
+        checkpoints: One, or two to be compared: names in checkpoints/, or folders.
+        out: File to write: .png, .svg, .csv or .json.
+        probes: The probe set to show.
+        histogram: All heads against chance instead of the map (.png or .svg).
+    """
+    if len(some(checkpoints)) > 2:
+        raise ValueError(f"A map shows one checkpoint, or the difference of two; got {len(checkpoints)}.")
+    sets = [ProbeSet.load(find(name), probes) for name in checkpoints]
+    picture: HeadHistogram | Heatmap
+    if histogram:
+        picture = HeadHistogram.of(*sets)
+    else:
+        picture = Heatmap.of(sets[0]) if len(sets) == 1 else Heatmap.difference(sets[0], sets[1])
+    export = getattr(picture, f"to_{out.suffix.removeprefix('.')}", None)
+    if export is None:
+        raise ValueError(f"{out} should end in {'.png or .svg' if histogram else '.png, .svg, .csv or .json'}.")
+    write_atomically(out, export())
+    print(f"{picture.title}: {out}")
+
+
+def spelled(name: str, end: ToxicEnd, hide: Callable[[str], str]) -> str:
+    """The tokens and how many of them the lexicon knows, with random directions beside the count."""
+    auc = f"; rank AUC {end.rank_auc}, chance {end.random_auc}" if end.rank_auc else ""
+    return "\n".join(
+        [
+            f"{name}, {end.place}, {end.kind}: {end.n_listed} of {len(end.nearest)} in the lexicon "
+            f"({end.random_listed}){auc}",
+            f"  {end.single_tokens:,} of the lexicon's {end.lexicon_words:,} words are one token here",
+            "  " + " ".join(repr(hide(token.text))[1:-1].strip() or "␣" for token in end.nearest),
+        ]
+    )
 
 
 def some(checkpoints: tuple[str, ...]) -> tuple[str, ...]:
@@ -115,7 +185,9 @@ def compared(sets: list[ProbeSet]) -> str:
 def main() -> None:
     """Parse, call, and say in one sentence what went wrong."""
     try:
-        tyro.extras.subcommand_cli_from_dict({"fit": fit, "show": show}, prog="python -m probes")
+        tyro.extras.subcommand_cli_from_dict(
+            {"fit": fit, "show": show, "map": draw, "tokens": tokens}, prog="python -m probes"
+        )
     except (ValueError, LookupError, OSError) as error:
         sys.exit(f"{error}")
 

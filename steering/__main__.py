@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Annotated, Literal
 
 import tyro
 
 from lens import open_lens
 from probes.direction import Kind
+from probes.lexicon import Lexicon, mask
 from probes.probe import ProbeSet
 from steering.generate import DETOX_PROMPT, Row, Step, prompted, stream
 from steering.plan import Plan
@@ -34,6 +36,7 @@ def generate(
     seed: int = 0,
     positions: Literal["last", "all"] = "last",
     prompting: bool = False,
+    unmasked: bool = False,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
     device: str = "auto",
     dtype: str | None = None,
@@ -54,6 +57,7 @@ def generate(
         seed: Of the sampling, and of the random directions.
         positions: last: from the last prompt token on. all: the whole prompt too.
         prompting: Add the prompting baseline: the plain model, asked in words.
+        unmasked: Show slurs and insults in full; JSON always does.
         as_json: One JSON line per text, with its whole receipt.
         device: auto, cpu, cuda or mps.
         dtype: float32, bfloat16 or float16. Default: float32 below 500 million parameters.
@@ -67,14 +71,15 @@ def generate(
     lens = open_lens(checkpoint, device, dtype, threads)
     directions = plan.directions(ProbeSet.load(lens.checkpoint, probes)) if any(sigmas) else []
     steps = stream(lens, rows, directions, sampling, positions, plan=plan)
-    last = _until_interrupted(steps) if as_json or not sys.stdout.isatty() else _live(steps, rows)
+    hide = str if unmasked else partial(mask, lexicon=Lexicon.builtin())
+    last = _until_interrupted(steps) if as_json or not sys.stdout.isatty() else _live(steps, rows, hide)
     if last is None:
         return
     if as_json:
         _print_json(rows, last)
     else:
         if not sys.stdout.isatty():
-            print(_page(rows, last))
+            print(_page(rows, last, hide))
         print(max(last.receipts, key=lambda receipt: abs(receipt.sigmas)))
 
 
@@ -89,7 +94,7 @@ def _until_interrupted(steps: Iterator[Step]) -> Step | None:
     return last
 
 
-def _live(steps: Iterator[Step], rows: Sequence[Row]) -> Step | None:
+def _live(steps: Iterator[Step], rows: Sequence[Row], hide: Callable[[str], str]) -> Step | None:
     """Show the texts growing in a terminal; the last picture stays."""
     from rich.live import Live
     from rich.text import Text
@@ -98,16 +103,16 @@ def _live(steps: Iterator[Step], rows: Sequence[Row]) -> Step | None:
 
         def shown() -> Iterator[Step]:
             for step in steps:
-                screen.update(Text(_page(rows, step)))
+                screen.update(Text(_page(rows, step, hide)))
                 yield step
 
         return _until_interrupted(shown())
 
 
-def _page(rows: Sequence[Row], step: Step) -> str:
+def _page(rows: Sequence[Row], step: Step, hide: Callable[[str], str]) -> str:
     """Every row's text behind its prompt, under its strength."""
     return "\n".join(
-        f"{_title(row)}\n{_harmless(row.prompt.removeprefix(DETOX_PROMPT) + text)}\n"
+        f"{_title(row)}\n{hide(_harmless(row.prompt.removeprefix(DETOX_PROMPT) + text))}\n"
         for row, text in zip(rows, step.texts, strict=True)
     )
 
