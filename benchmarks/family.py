@@ -1,6 +1,6 @@
 """What a family of checkpoints shows, from their cards and probes: tables and a picture of the loss.
 
-python benchmarks/family.py checkpoints/demo-* --readme checkpoints/README.md --picture checkpoints/loss.png
+python -m benchmarks.family checkpoints/demo-* --readme checkpoints/README.md --picture checkpoints/loss.png
 
 The tables replace what stands between the markers of the file; nothing in them is written by hand.
 """
