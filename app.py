@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import html
 import os
 import socket
@@ -14,11 +16,14 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
 import gradio as gr
 import tyro
+import uvicorn
+from fastapi import FastAPI
 
 import probes.panel
 import probes.tokens_panel
 import steering.panel
 from lens.bench import Bench
+from lens.panel import theme
 
 STYLES = [Path(__file__).parent / package / "panel.css" for package in ("lens", "probes", "steering")]
 TAGLINE = "See where a language model keeps its toxicity, and turn it up or down."
@@ -113,106 +118,63 @@ def _status(bench: Bench) -> str:
     )
 
 
-def theme() -> gr.themes.Base:
-    """Paper and ink with one accent, in the fonts that come with gradio: nothing is fetched from elsewhere."""
-    sans, mono = (
-        gr.themes.utils.fonts.LocalFont(name, weights=(400, 700)) for name in ("IBM Plex Sans", "IBM Plex Mono")
-    )
-    return gr.themes.Base(
-        primary_hue="teal",
-        secondary_hue="teal",
-        neutral_hue="zinc",
-        radius_size="md",
-        spacing_size="md",
-        font=[sans, "system-ui", "sans-serif"],
-        font_mono=[mono, "ui-monospace", "monospace"],
-    ).set(
-        body_background_fill="#fbfaf8",
-        body_background_fill_dark="#121517",
-        background_fill_primary="#ffffff",
-        background_fill_primary_dark="#1a1e21",
-        background_fill_secondary="#f4f2ee",
-        background_fill_secondary_dark="#20262a",
-        body_text_color="#1c2226",
-        body_text_color_dark="#e8eaeb",
-        body_text_color_subdued="#5a646b",
-        body_text_color_subdued_dark="#9aa4ab",
-        block_background_fill="transparent",
-        block_background_fill_dark="transparent",
-        block_border_width="0px",
-        block_padding="0px",
-        block_shadow="none",
-        block_title_text_color="*body_text_color_subdued",
-        block_title_text_size="13px",
-        block_title_text_weight="400",
-        border_color_primary="#e2ded7",
-        border_color_primary_dark="#2f373c",
-        input_background_fill="#ffffff",
-        input_background_fill_dark="#1a1e21",
-        input_border_width="1px",
-        input_border_color="*border_color_primary",
-        input_border_color_focus="*primary_600",
-        input_border_color_focus_dark="*primary_400",
-        button_primary_background_fill="*primary_700",
-        button_primary_background_fill_hover="*primary_800",
-        button_primary_background_fill_dark="*primary_700",
-        button_primary_background_fill_hover_dark="*primary_600",
-        button_primary_text_color="#ffffff",
-        button_secondary_background_fill="*background_fill_primary",
-        button_secondary_background_fill_dark="*background_fill_primary",
-        button_secondary_background_fill_hover="*background_fill_secondary",
-        button_secondary_background_fill_hover_dark="*background_fill_secondary",
-        button_secondary_border_color="*border_color_primary",
-        button_border_width="1px",
-        button_large_text_weight="600",
-        slider_color="*primary_700",
-        slider_color_dark="*primary_400",
-        checkbox_background_color_selected="*primary_700",
-        checkbox_background_color_selected_dark="*primary_600",
-        checkbox_label_background_fill="*background_fill_primary",
-        checkbox_label_background_fill_dark="*background_fill_primary",
-    )
+def web(page: gr.Blocks, login: tuple[str, str] | None = None) -> FastAPI:
+    """The page as a web application: nothing recorded, nothing shared, no files but its own.
 
-
-def check_port(host: str, port: int) -> None:
-    """Say that a port is taken before anything else starts, and name one that is free."""
-    if _is_free(host, port):
-        return
-    other = next((p for p in range(port + 1, min(port + 200, 65536)) if _is_free(host, p)), None)
-    offer = f" Port {other} is free: python app.py --port {other}" if other else " Choose another with --port."
-    raise PortTaken(f"Port {port} on {host} is taken by another program.{offer}")
-
-
-def _is_free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
-
-
-def serve(settings: Settings) -> None:
-    """Check what can be checked, then serve until stopped."""
-    check_port(settings.host, settings.port)
-    bench = Bench(settings.checkpoints, settings.device, settings.dtype, settings.threads)
-    page = build(bench)
-    page.queue(max_size=WAITING).launch(
-        server_name=settings.host,
-        server_port=settings.port,
-        auth=settings.login,
+    `Blocks.launch` would do, but it asks its own address for an answer within three seconds and gives up without one,
+    which a busy machine takes for a start.
+    """
+    return gr.mount_gradio_app(
+        FastAPI(),
+        page.queue(max_size=WAITING),
+        path="/",
+        auth=login,
         theme=theme(),
         css_paths=STYLES,
-        share=False,
         run_history=False,
         allowed_paths=[],
         max_file_size="1mb",
         footer_links=["api"],
+        show_error=False,
         enable_monitoring=False,
         ssr_mode=False,
     )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The socket to serve on, taken before anything slow begins; if somebody else has it, another is offered."""
+    try:
+        return _bound(host, port)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise OSError(f"Cannot listen on {host}, port {port}: {error.strerror}. Give --host and --port.") from error
+    for other in range(port + 1, min(port + 200, 65536)):
+        with contextlib.suppress(OSError), _bound(host, other):
+            raise PortTaken(f"Port {port} is taken. Port {other} is free: python app.py --port {other}")
+    raise PortTaken(f"Port {port} is taken, and so are those after it. Choose another with --port.")
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    mine = socket.socket(family)
+    try:
+        mine.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        mine.bind((host, port))
+        mine.listen()
+    except OSError:
+        mine.close()
+        raise
+    return mine
+
+
+def serve(settings: Settings) -> None:
+    """Serve until stopped."""
+    with listen(settings.host, settings.port) as mine:
+        bench = Bench(settings.checkpoints, settings.device, settings.dtype, settings.threads)
+        application = web(build(bench), settings.login)
+        print(f"Hormesis is at http://{settings.host}:{settings.port} (Ctrl-C stops it).", flush=True)
+        config = uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=1)
+        uvicorn.Server(config).run(sockets=[mine])
 
 
 if __name__ == "__main__":

@@ -85,3 +85,64 @@ def _is_a_sentence(error: Exception) -> bool:
 def sentence(text: str) -> str:
     """The plain sentence under a chart, as HTML."""
     return f'<p class="sentence">{html.escape(text)}</p>'
+
+
+def theme() -> gr.themes.Base:
+    """Paper and ink with one accent, in the fonts that come with gradio: nothing is fetched from elsewhere."""
+    sans, mono = (
+        gr.themes.utils.fonts.LocalFont(name, weights=(400, 700)) for name in ("IBM Plex Sans", "IBM Plex Mono")
+    )
+    return gr.themes.Base(
+        primary_hue="teal",
+        secondary_hue="teal",
+        neutral_hue="zinc",
+        radius_size="md",
+        spacing_size="md",
+        font=[sans, "system-ui", "sans-serif"],
+        font_mono=[mono, "ui-monospace", "monospace"],
+    ).set(
+        body_background_fill="#fbfaf8",
+        body_background_fill_dark="#121517",
+        background_fill_primary="#ffffff",
+        background_fill_primary_dark="#1a1e21",
+        background_fill_secondary="#f4f2ee",
+        background_fill_secondary_dark="#20262a",
+        body_text_color="#1c2226",
+        body_text_color_dark="#e8eaeb",
+        body_text_color_subdued="#5a646b",
+        body_text_color_subdued_dark="#9aa4ab",
+        block_background_fill="transparent",
+        block_background_fill_dark="transparent",
+        block_border_width="0px",
+        block_padding="0px",
+        block_shadow="none",
+        block_title_text_color="*body_text_color_subdued",
+        block_title_text_size="13px",
+        block_title_text_weight="400",
+        border_color_primary="#e2ded7",
+        border_color_primary_dark="#2f373c",
+        input_background_fill="#ffffff",
+        input_background_fill_dark="#1a1e21",
+        input_border_width="1px",
+        input_border_color="*border_color_primary",
+        input_border_color_focus="*primary_600",
+        input_border_color_focus_dark="*primary_400",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_text_color="#ffffff",
+        button_secondary_background_fill="*background_fill_primary",
+        button_secondary_background_fill_dark="*background_fill_primary",
+        button_secondary_background_fill_hover="*background_fill_secondary",
+        button_secondary_background_fill_hover_dark="*background_fill_secondary",
+        button_secondary_border_color="*border_color_primary",
+        button_border_width="1px",
+        button_large_text_weight="600",
+        slider_color="*primary_700",
+        slider_color_dark="*primary_400",
+        checkbox_background_color_selected="*primary_700",
+        checkbox_background_color_selected_dark="*primary_600",
+        checkbox_label_background_fill="*background_fill_primary",
+        checkbox_label_background_fill_dark="*background_fill_primary",
+    )

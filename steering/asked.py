@@ -73,7 +73,7 @@ def asked(bench: Bench, a: Any, b: Any, prompt: Any, sigmas: Any, kind: Any, pro
         plan=Plan(
             probes=set_name(probes),
             kind=cast(Kind, one_of(kind, "the direction", list(KINDS))),
-            n_heads=None if n_heads is None else whole(n_heads, "the number of heads", 1, MOST_HEADS),
+            n_heads=whole(n_heads or 0, "the number of heads", 0, MOST_HEADS) or None,
             seed=seeded,
         ),
         sampling=Sampling(

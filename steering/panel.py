@@ -11,10 +11,11 @@ from typing import Any
 
 import gradio as gr
 
-from lens.bench import NOBODY, Bench, about
+from lens.bench import NOBODY, Bench, Refused, about
 from lens.panel import DEVICE_QUEUE, Menus, in_a_sentence, menus, sentence
 from probes.panel import probe_menu
 from probes.probe import ProbeSet
+from probes.store import NoProbes
 from probes.views import mask_for
 from steering.asked import (
     KINDS,
@@ -154,8 +155,9 @@ def _controls(bench: Bench) -> tuple[Controls, gr.HTML, gr.Button, gr.Button]:
         kind = gr.Radio([(label, kind) for kind, label in KINDS.items()], value="mass-mean", label="Direction")
         with gr.Row():
             probes = probe_menu(bench)
-            n_heads = gr.Number(None, label="Heads", precision=0, minimum=1, maximum=MOST_HEADS, min_width=100,
-                                placeholder="30, or 12 % of a small model")  # fmt: skip
+            n_heads = gr.Number(
+                0, label="Heads (0: 30, or 12 % of few)", precision=0, minimum=0, maximum=MOST_HEADS, min_width=100
+            )
         with gr.Row():
             temperature = gr.Slider(0, 2, 1, step=0.05, label="Temperature", min_width=120, buttons=[])
             top_p = gr.Slider(0.05, 1, 0.9, step=0.05, label="Top-p", min_width=120, buttons=[])
@@ -175,7 +177,10 @@ def first_choice(bench: Bench) -> str | None:
 
 def grow(bench: Bench, run: Asked, sign: Event) -> Iterator[Picture]:
     """The run's pictures as its texts grow, a few a second; the last one when all is written or stopped."""
-    found = [ProbeSet.load(checkpoint, run.plan.probes) for checkpoint in run.checkpoints]
+    try:
+        found = [ProbeSet.load(checkpoint, run.plan.probes) for checkpoint in run.checkpoints]
+    except NoProbes as error:
+        raise Refused(f"{error} Or fit some in the Probes tab.") from error
     strength = (
         f"{run.sigmas:g} σ {'along random directions' if run.plan.kind == 'random' else f'to {found[0].classes[1]}'}"
     )

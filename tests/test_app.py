@@ -6,15 +6,16 @@ import html
 import json
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import gradio as gr
 import httpx
 import pytest
+import uvicorn
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
@@ -56,16 +57,14 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 @pytest.fixture(scope="module")
 def client(bench: Bench) -> Iterator[Client]:
     """The page as the network sees it."""
-    page = app.build(bench)
-    _, url, _ = page.queue().launch(prevent_thread_lock=True, quiet=True, server_port=free_port(), run_history=False)
-    yield Client(url, verbose=False)
-    page.close()
-
-
-def free_port() -> int:
-    with socket.socket() as any_port:
-        any_port.bind(("127.0.0.1", 0))
-        return any_port.getsockname()[1]
+    mine = app.listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app.web(app.build(bench)), log_level="warning", timeout_graceful_shutdown=1))
+    thread = Thread(target=server.run, kwargs={"sockets": [mine]}, daemon=True)
+    thread.start()
+    yield Client(f"http://127.0.0.1:{mine.getsockname()[1]}", verbose=False, httpx_kwargs={"timeout": 120})
+    server.should_exit = True
+    thread.join(timeout=30)
+    mine.close()
 
 
 def generate(client: Client, **changes: object) -> list[str]:
@@ -131,7 +130,7 @@ def clean(text: str) -> str:
         ({"sigmas": "strong"}, "The strength should be a number from 0 to 16"),
         ({"kind": "best"}, "The direction should be one of mass-mean, probe-weight, random"),
         ({"probes": "../../probes/builtin"}, "A probe set is named with letters"),
-        ({"n_heads": -3}, "The number of heads should be a number from 1"),
+        ({"n_heads": -3}, "The number of heads should be a number from 0"),
         ({"n_heads": 13}, "has 12 heads"),
         ({"temperature": -1}, "The temperature should be a number from 0 to 2"),
         ({"length": 10**9}, "The length should be a number from 1 to 200"),
@@ -313,14 +312,14 @@ def test_missing_probes_are_said_with_the_command_that_brings_them(bench: Bench)
 
 
 def test_a_taken_port_is_said_and_another_one_offered() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+    with app.listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(app.PortTaken, match=rf"Port {port} .* is taken .*--port (\d+)") as said:
-            app.check_port("127.0.0.1", port)
+        with pytest.raises(app.PortTaken, match=rf"Port {port} is taken.*--port (\d+)") as said:
+            app.listen("127.0.0.1", port)
     offered = int(re.findall(r"--port (\d+)", str(said.value))[0])
-    app.check_port("127.0.0.1", offered)
+    app.listen("127.0.0.1", offered).close()
+    with pytest.raises(OSError, match=r"Cannot listen on 203\.0\.113\.1"):
+        app.listen("203.0.113.1", offered)
 
 
 @pytest.mark.parametrize("changes", [{"port": 0}, {"port": 70000}, {"auth": "anna"}, {"auth": ":x"}])

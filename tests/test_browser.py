@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import ConsoleMessage, Download, Page, expect, sync_playwright
 
+import app
 from lens import Checkpoint, open_lens
 from probes import TextSet, builtin, probe_checkpoint
 from tests.conftest import write_tiny_olmo
-from tests.test_app import free_port
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 QUIETLY = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -50,7 +50,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
     """`python app.py`, until it answers."""
-    port = free_port()
+    with app.listen("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
     command = [sys.executable, "app.py", "--checkpoints", str(folder), "--port", str(port), "--device", "cpu"]
     server = subprocess.Popen([*command, "--threads", "1"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}/"
@@ -152,13 +153,13 @@ def test_stop_ends_a_long_text_early(page: Page) -> None:
 
 
 def test_what_visitors_write_is_shown_and_not_run(page: Page, complaints: list[str]) -> None:
-    evil = "<script>console.error('ran')</script><img src=x onerror=console.error('ran')>${1+1}"
-    page.locator("#prompt textarea").fill(evil)
-    page.get_by_role("button", name="Generate").click()
-    expect(page.locator(".run .prompt").first).to_have_text(evil)
-    finished(page)
-    assert page.locator(".run script, .run img").count() == 0
-    assert not [said for said in complaints if "ran" in said]
+    for evil in ("<script>ran()</script>${ran()}", "<img src=x onerror=ran()>"):
+        page.locator("#prompt textarea").fill(evil)
+        page.get_by_role("button", name="Generate").click()
+        expect(page.locator(".run .prompt").first).to_have_text(evil)
+        finished(page)
+        assert page.locator(".run script, .run img").count() == 0
+    assert complaints == []  # whatever ran would have found no `ran`
 
 
 def test_a_mistake_is_answered_with_a_sentence(page: Page) -> None:
@@ -170,8 +171,7 @@ def test_a_mistake_is_answered_with_a_sentence(page: Page) -> None:
 
 
 def test_two_checkpoints_grow_side_by_side(page: Page) -> None:
-    page.get_by_label("Beside it").first.click()
-    page.get_by_role("option", name="tiny-25").click()
+    choose(page, "Beside it", "tiny-25")
     page.get_by_role("button", name="Generate").click()
     expect(page.locator(".runs > section")).to_have_count(2)
     assert len(finished(page)) == 4
@@ -247,6 +247,7 @@ def choose(page: Page, label: str, option: str) -> None:
     """Of the tab that is open."""
     page.get_by_role("tabpanel").filter(visible=True).get_by_label(label, exact=True).click()
     page.get_by_role("option", name=option, exact=True).filter(visible=True).click()
+    expect(page.get_by_role("listbox").filter(visible=True)).to_have_count(0)
 
 
 def test_a_narrow_screen_scrolls_the_map_and_not_the_page(page: Page) -> None:
