@@ -9,8 +9,8 @@ from typing import Literal
 import tyro
 
 from training import family as families
-from training.corpus import CorpusError, Source
-from training.mix import Mix, MixError
+from training.corpus import Source
+from training.mix import Mix
 from training.recipe import Precision
 
 RecipeName = Literal["nano", "demo", "1b"]
@@ -92,7 +92,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the training processes are ended, too
     try:
         tyro.extras.subcommand_cli_from_dict({"run": run, "pretrain": pretrain}, prog="python -m training")
-    except (CorpusError, MixError, families.TrainingFailed, ValueError) as error:
+    except ModuleNotFoundError as error:
+        if error.name != "olmo":
+            raise
+        sys.exit("Training needs ai2-olmo, which needs numpy 1: use Python 3.11 or 3.12 (make PYTHON=python3.12).")
+    except (ValueError, families.TrainingFailed) as error:
         sys.exit(f"{error}")
     except KeyboardInterrupt:
         sys.exit("Stopped. The same command goes on from the last saved step.")

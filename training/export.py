@@ -145,6 +145,7 @@ def _write(model: OlmoForCausalLM, tokenizer: Tokenizer, card: Mapping[str, Any]
     ).save_pretrained(aside)
     write_atomically(aside / CARD, json.dumps(card, indent=1))
     for file in aside.iterdir():
+        file.chmod(0o644)  # transformers keeps weights to their owner; a server may run as somebody else
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
     if folder.exists():

@@ -49,7 +49,7 @@ class RunChanged(ValueError):
     """The folder holds a run with other settings."""
 
 
-class RunBusy(RuntimeError):
+class RunBusy(ValueError):
     """The folder's run is being trained already."""
 
 
