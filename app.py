@@ -148,10 +148,16 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise OSError(f"Cannot listen on {host}, port {port}: {error.strerror}. Give --host and --port.") from error
-    for other in range(port + 1, min(port + 200, 65536)):
-        with contextlib.suppress(OSError), _bound(host, other):
-            raise PortTaken(f"Port {port} is taken. Port {other} is free: python app.py --port {other}")
-    raise PortTaken(f"Port {port} is taken, and so are those after it. Choose another with --port.")
+    free = next((other for other in range(port + 1, min(port + 200, 65536)) if _is_free(host, other)), None)
+    offer = f"Port {free} is free: python app.py --port {free}" if free else "Choose another with --port."
+    raise PortTaken(f"Port {port} is taken. {offer}")
+
+
+def _is_free(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError):
+        _bound(host, port).close()
+        return True
+    return False
 
 
 def _bound(host: str, port: int) -> socket.socket:

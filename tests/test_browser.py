@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -48,23 +49,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(folder: Path) -> Iterator[str]:
+def said(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server's words go, among them the name of every module it imports."""
+    return tmp_path_factory.mktemp("server") / "said.txt"
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path, said: Path) -> Iterator[str]:
     """`python app.py`, until it answers."""
     with app.listen("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "app.py", "--checkpoints", str(folder), "--port", str(port), "--device", "cpu"]
-    server = subprocess.Popen([*command, "--threads", "1"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    url = f"http://127.0.0.1:{port}/"
+    options = ["--checkpoints", str(folder), "--port", str(port), "--device", "cpu", "--threads", "1"]
+    with said.open("w") as file:
+        command = [sys.executable, "-X", "importtime", "app.py", *options]
+        server = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
     for _ in range(600):
-        try:
-            urllib.request.urlopen(url, timeout=1).close()
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10).close()
             break
-        except OSError:
-            assert server.poll() is None, server.stdout and server.stdout.read().decode()
-            time.sleep(0.2)
-    yield url
+        assert server.poll() is None, said.read_text()[-2000:]
+        time.sleep(0.2)
+    yield f"http://127.0.0.1:{port}/"
     server.terminate()
-    server.wait(timeout=20)
+    server.wait(timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +120,14 @@ def test_the_page_opens_and_says_which_checkpoint_is_broken_and_why(page: Page) 
     expect(page.locator(".status")).to_contain_text("3 checkpoints")
     expect(page.locator(".status")).to_contain_text("cut-short")
     expect(page.locator(".status")).to_contain_text("truncated")
+
+
+def test_the_page_is_there_before_the_heavy_libraries(page: Page, said: Path) -> None:
+    imported = {
+        line.rsplit("|")[-1].strip() for line in said.read_text().splitlines() if line.startswith("import time")
+    }
+    assert {"gradio", "torch", "lens.model"} <= imported
+    assert not {"transformers.models", "transformer_lens", "sklearn", "matplotlib", "umap"} & imported
 
 
 def test_two_strengths_give_one_plain_text_and_two_steered_ones(page: Page) -> None:
