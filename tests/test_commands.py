@@ -43,7 +43,11 @@ def test_tokens_are_counted_with_another_lexicon_and_masked_unless_asked(
     fitted: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     tokens((fitted,), probes="builtin", device="cpu")
-    words = [word for word in capsys.readouterr().out.splitlines()[-1].split() if word.isascii() and word.isalpha() and len(word) > 1]
+    words = [
+        word
+        for word in capsys.readouterr().out.splitlines()[-1].split()
+        if word.isascii() and word.isalpha() and len(word) > 1
+    ]
     (tmp_path / "words.txt").write_text("\n".join(words))
     tokens((fitted,), probes="builtin", lexicon=tmp_path / "words.txt", device="cpu")
     hidden = capsys.readouterr().out

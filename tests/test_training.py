@@ -179,9 +179,7 @@ def test_attention_for_cpus_is_torchs_own(n_pos: int) -> None:
 
     q, k, v = torch.randn(3, 2, 5, n_pos, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-    torch.testing.assert_close(
-        causal_attention(q, k, v), expected, rtol=0, atol=1e-6
-    )  # scores are float32
+    torch.testing.assert_close(causal_attention(q, k, v), expected, rtol=0, atol=1e-6)  # scores are float32
 
 
 def test_a_family_is_trained_exported_and_then_left_alone(sources: tuple[Source, Source], tmp_path: Path) -> None:
