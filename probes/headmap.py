@@ -77,7 +77,7 @@ def _row(layer: int, grid: HeadGrid, cells: Mapping[Head, Cell], scale: Scale, d
 def _button(head: Head, cell: Cell, scale: Scale, diverging: bool) -> str:
     share = scale.share(cell.value)
     strength, side = (abs(2 * share - 1), "more" if share >= 0.5 else "less") if diverging else (share, "more")
-    classes = " ".join([side, *(["muted"] if cell.muted else []), *(["deep"] if strength > 0.55 else [])])
+    classes = f"{side} muted" if cell.muted else side
     return (
         f'<button type="button" class="{classes}" style="--t:{strength:.3f}" data-head="{head}" '
         f'data-row="{head.layer}" data-column="{head.index}" tabindex="{0 if head == Head(0, 0) else -1}" '

@@ -113,7 +113,7 @@ def head_card(head: Head, sides: Sequence[tuple[ProbeSet, ToxicEnd]], mask: Mask
     shown = "".join(_head_side(head, probes, end, mask) for probes, end in sides)
     toxic = sides[0][0].classes[0]
     return (
-        f'<section class="head-card" aria-label="{head}"><h3>{head}</h3><div class="sides">{shown}</div>'
+        f'<section class="head-card" aria-label="{head}"><h2>{head}</h2><div class="sides">{shown}</div>'
         + sentence(
             f"The tokens are those whose output rows lie nearest to the {toxic} end of the head's direction (mean of "
             "one class minus mean of the other), sent through the head's output matrix and the final norm. "
@@ -127,7 +127,7 @@ def _head_side(head: Head, probes: ProbeSet, end: ToxicEnd, mask: Mask) -> str:
     found, rank = probes.accuracy(head), probes.ranked().index(head) + 1
     chance = "above" if found.value > probes.null_band[1] else "within"
     return (
-        f"<div><h4>{html.escape(probes.checkpoint)}</h4>"
+        f"<div><h3>{html.escape(probes.checkpoint)}</h3>"
         + facts(
             ("Accuracy", f"{found.value:.3f}, interval {found.low:.3f} to {found.high:.3f}"),
             ("Held-out texts", f"{found.n:,}, the larger class {probes.majority:.3f}"),
@@ -171,14 +171,14 @@ def _token_side(probes: ProbeSet, end: ToxicEnd, mask: Mask) -> str:
         listed.append(("Rank AUC", f"{auc.value:.3f}, interval {auc.low:.3f} to {auc.high:.3f}; {by_chance}"))
     name, count = html.escape(probes.checkpoint), f" of the {len(end.nearest)} nearest tokens are in the word list"
     return (
-        f'<section aria-label="{name}"><h3>{name}</h3><p class="big">{end.n_listed}<small>{count}</small></p>'
+        f'<section aria-label="{name}"><h2>{name}</h2><p class="big">{end.n_listed}<small>{count}</small></p>'
         f"{facts(*listed)}{tokens(end, mask)}</section>"
     )
 
 
 def at_random(end: ToxicEnd) -> str:
     chance = end.random_listed
-    return f"random directions find {chance.mean:.1f} ({chance.low:g} to {chance.high:g})"
+    return f"random directions find {chance.mean:.1f}, 95 % of them {chance.low:.0f} to {chance.high:.0f}"
 
 
 def facts(*pairs: tuple[str, str]) -> str:

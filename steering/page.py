@@ -57,7 +57,7 @@ def _pair(prompt: str, pair: Pair, strength: str, mask: Mask) -> str:
     cut, parted = len(prompt), _shared(plain, steered)
     about = f" <small>{html.escape(pair.about)}</small>" if pair.about else ""
     return (
-        f'<section aria-label="{html.escape(pair.name)}"><h3>{html.escape(pair.name)}{about}</h3><div class="pair">'
+        f'<section aria-label="{html.escape(pair.name)}"><h2>{html.escape(pair.name)}{about}</h2><div class="pair">'
         f"{_run('plain', 'Plain', plain, cut, parted, pair.plain)}"
         f"{_run('steered', f'Steered, {strength}', steered, cut, parted, pair.steered)}</div></section>"
     )
@@ -68,7 +68,7 @@ def _run(kind: str, title: str, text: str, cut: int, parted: int, written: Writt
     words = "token" if written.n_tokens == 1 else "tokens"
     return (
         f'<article class="run {kind}" aria-live="polite" aria-busy="{"false" if written.done else "true"}">'
-        f"<h4>{html.escape(title)}<span>{written.n_tokens} {words}</span></h4>"
+        f"<h3>{html.escape(title)}<span>{written.n_tokens} {words}</span></h3>"
         f'<p dir="auto"><span class="prompt">{html.escape(text[:cut])}</span>'
         f'<span class="same">{html.escape(text[cut:parted])}</span>'
         f'<span class="own">{html.escape(text[parted:])}</span></p></article>'
@@ -86,7 +86,7 @@ def _shared(first: str, second: str) -> int:
 def receipts(steered: Sequence[Receipt], plan: Plan) -> str:
     """What was really done, a sentence or two for each checkpoint."""
     items = "".join(f"<li>{_receipt(receipt, plan)}</li>" for receipt in steered)
-    return f'<section class="receipt"><h3>What was really done</h3><ul>{items}</ul></section>'
+    return f'<section class="receipt"><h2>What was really done</h2><ul>{items}</ul></section>'
 
 
 def _receipt(receipt: Receipt, plan: Plan) -> str:

@@ -112,7 +112,7 @@ def finished(page: Page) -> list[str]:
 def set_strength(page: Page, sigmas: int) -> None:
     """Press a mark, and wait for the run that it starts."""
     page.locator(f'.marks button[data-sigmas="{sigmas}"]').click()
-    expect(page.locator(".run.steered h4").first).to_contain_text(f"{sigmas} σ")
+    expect(page.locator(".run.steered h3").first).to_contain_text(f"{sigmas} σ")
 
 
 def test_the_page_opens_and_says_which_checkpoint_is_broken_and_why(page: Page) -> None:
@@ -147,7 +147,7 @@ def test_arrow_keys_on_the_slider_start_again_with_the_same_seed(page: Page) -> 
     before = finished(page)
     page.locator('#strength input[type="range"]').focus()
     page.keyboard.press("Home")
-    expect(page.locator(".run.steered h4").first).to_contain_text("0 σ")
+    expect(page.locator(".run.steered h3").first).to_contain_text("0 σ")
     after = finished(page)
     assert after[0] == after[1] == before[0]
 
@@ -207,14 +207,14 @@ def test_the_map_is_walked_with_the_keyboard_and_enter_opens_a_head(page: Page) 
         assert page.evaluate("document.activeElement.dataset.head") == head, key
     assert grids.first.locator('button[tabindex="0"]').count() == 1
     page.keyboard.press("Enter")
-    expect(page.locator(".head-card h3")).to_have_text("L2H3")
+    expect(page.locator(".head-card h2")).to_have_text("L2H3")
     expect(page.locator(".head-card")).to_contain_text("interval")
     expect(page.locator(".head-card .tokens li")).to_have_count(60)
 
 
 def test_a_click_opens_a_head_too(page: Page) -> None:
     page.locator('button[data-head="L1H2"]').nth(1).click()
-    expect(page.locator(".head-card h3")).to_have_text("L1H2")
+    expect(page.locator(".head-card h2")).to_have_text("L1H2")
     expect(page.locator('button[aria-pressed="true"]')).to_have_count(3)
 
 
