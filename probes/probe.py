@@ -219,7 +219,7 @@ class Comparison:
     """Bootstrap over held-out texts of the mean over heads: would other texts say the same?"""
     by_head: Difference
     """The paper's test, heads as the sample. It treats heads as independent, which they are not: all read the same
-    texts and one residual stream. So its interval is too narrow."""
+    texts and one residual stream. It says nothing of what other texts would show."""
 
 
 def compare(a: ProbeSet, b: ProbeSet, rng: np.random.Generator) -> Comparison:
