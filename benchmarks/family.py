@@ -67,8 +67,8 @@ def probe_table(sets: Sequence[ProbeSet], ends: Sequence[ToxicEnd]) -> str:
     by_head = [(p.checkpoint, compare(p, first, np.random.default_rng(0)).by_head) for p in sets[1:]]
     lines += [
         "",
-        "The paper's own test takes heads as the sample and as independent, which they are not; it says nothing of other "
-        "texts: " + "; ".join(f"{name} {points(found)}" for name, found in by_head) + ".",
+        "The paper's own test takes heads as the sample and as independent, which they are not; it says nothing of "
+        "other texts: " + "; ".join(f"{name} {points(found)}" for name, found in by_head) + ".",
         "",
         f"Of the lexicon's {ends[0].lexicon_words:,} words {ends[0].single_tokens:,} are single tokens of this "
         "vocabulary; the others are pieces and cannot be counted, which is why the rank AUC stands beside the count.",

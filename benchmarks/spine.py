@@ -153,7 +153,7 @@ def some_directions(lens: Lens) -> list[Direction]:
 def measure(folder: Path, threads: int, n_tokens: int, repeats: int) -> dict[str, Any]:
     """Everything this script knows about one checkpoint, as plain values."""
     lens = open_lens(str(folder), threads=threads)
-    lens.eos = -1  # no text ends, so that every road writes as many tokens
+    lens.eos, lens.model.generation_config.eos_token_id = -1, None  # no text ends: every road writes as many tokens
     directions = some_directions(lens)
     speeds = [
         speed(lens, directions, n_rows, temperature, n_tokens, repeats)
