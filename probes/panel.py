@@ -29,7 +29,10 @@ def build(bench: Bench, tab: gr.Tab) -> Menus:
     drawn = gr.HTML("", js_on_load=KEYS.read_text(), apply_default_css=False, elem_id="maps")
     with gr.Row(visible=False, elem_id="save") as save:
         which = gr.Dropdown([NO_MAP], value=NO_MAP, label="Save the map of", min_width=180, scale=3)
-        files = [gr.DownloadButton(kind.upper(), min_width=64, scale=1, elem_id=f"save-{kind}") for kind in FORMATS]
+        files = [
+            gr.DownloadButton(kind.upper(), min_width=64, scale=1, elem_id=f"save-{kind}", interactive=False)
+            for kind in FORMATS
+        ]
     card = gr.HTML("", apply_default_css=False, elem_id="head")
     spread = gr.HTML("", apply_default_css=False, elem_id="histogram")
     masked = gr.Checkbox(True, label="Hide slurs and insults behind stars", container=False)
@@ -48,14 +51,21 @@ def build(bench: Bench, tab: gr.Tab) -> Menus:
             "",
             gr.update(visible=bool(sets)),
             gr.update(choices=list(choices) or [NO_MAP], value=next(reversed(choices), NO_MAP)),
+            "",
+            *drawing(),
         )
+
+    def drawing() -> list[Any]:
+        """The buttons wait until their files are there."""
+        return [gr.update(value=None, interactive=False)] * len(FORMATS)
 
     @in_a_sentence
     def export(a: str, b: str, name: str, which: str) -> list[Any]:
         choices = maps_to_save(list(find(bench, [a, b], name)[0].values()))
         if not choices:
-            return [gr.update(value=None)] * len(FORMATS)
-        return written(choices[one_of(which, "the map", list(choices))])
+            return drawing()
+        paths = written(choices[one_of(which, "the map", list(choices))])
+        return [gr.update(value=path, interactive=True) for path in paths]
 
     @in_a_sentence
     def fit_now(a: str, b: str, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008 (Gradio reads the default)
@@ -72,10 +82,10 @@ def build(bench: Bench, tab: gr.Tab) -> Menus:
         return head_card(bench, [a, b], name, head, masked) if head else gr.skip()
 
     asked = [chosen.a, chosen.b, name]
-    sight = [notice, fit, drawn, spread, card, save, which]
+    sight = [notice, fit, drawn, spread, card, save, which, opened, *files]
     for trigger in (tab.select, chosen.a.change, chosen.b.change, name.change):
         trigger(show, asked, sight, **QUIET).success(export, [*asked, which], files, **QUIET)
-    which.input(export, [*asked, which], files, **QUIET)
+    which.input(drawing, None, files, **QUIET).success(export, [*asked, which], files, **QUIET)
     fitted = fit.click(fit_now, asked[:2], name, show_progress_on=notice, **CHECKED_BY_US, **ONE_AT_A_TIME)
     fitted.success(show, asked, sight, **QUIET).success(export, [*asked, which], files, **QUIET)
     drawn.open_head(open_head, [*asked, masked], [opened, card], show_progress="minimal", show_progress_on=card,
