@@ -93,8 +93,10 @@ def test_two_checkpoints_are_shown_side_by_side(client: Client) -> None:
     assert both == [*generate(client), *generate(client, a="tiny-b")]
 
 
-def test_the_copied_command_writes_the_words_of_the_page(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
-    prompt = '-- The people\'s "door"'
+@pytest.mark.parametrize("prompt", ['The people\'s "door" $HOME', "--door"])
+def test_the_copied_command_writes_the_words_of_the_page(
+    client: Client, capsys: pytest.CaptureFixture[str], prompt: str
+) -> None:
     given = {"prompt": prompt, "sigmas": 6, "kind": "probe-weight", "n_heads": 2, "temperature": 0.8, "seed": 3}
     shown, _, command = client.predict(**{**GIVEN, **given, "masked": False}, api_name="/generate")
     words = shlex.split(command)
