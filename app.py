@@ -179,7 +179,8 @@ def serve(settings: Settings) -> None:
         bench = Bench(settings.checkpoints, settings.device, settings.dtype, settings.threads)
         application = web(build(bench), settings.login)
         print(f"Hormesis is at http://{settings.host}:{settings.port} (Ctrl-C stops it).", flush=True)
-        config = uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=1)
+        # uvicorn would print a traceback for each page that is open when the server stops
+        config = uvicorn.Config(application, log_level="critical", timeout_graceful_shutdown=1)
         uvicorn.Server(config).run(sockets=[mine])
 
 

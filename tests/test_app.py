@@ -57,7 +57,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def client(bench: Bench) -> Iterator[Client]:
     """The page as the network sees it."""
     mine = app.listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app.web(app.build(bench)), log_level="warning", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(
+        uvicorn.Config(app.web(app.build(bench)), log_level="critical", timeout_graceful_shutdown=1)
+    )
     thread = Thread(target=server.run, kwargs={"sockets": [mine]}, daemon=True)
     thread.start()
     yield Client(f"http://127.0.0.1:{mine.getsockname()[1]}", verbose=False, httpx_kwargs={"timeout": 120})
