@@ -42,7 +42,7 @@ def fit(
         texts: "builtin", or a file: ToxiGen's, or .jsonl or .csv with text and label (and group, pair).
         rule: What makes a ToxiGen text toxic.
         classes: The labels of a file of your own, positive class first.
-        name: Of the probe set; "toxigen" for ToxiGen's file, else the file's name.
+        name: Of the probe set; "builtin", "toxigen" for ToxiGen's file, or the file's name unless told.
         by: Hold out texts at random, or whole groups; the latter's set is named with "-by-group" behind it.
         held_out: Share of the texts to hold out.
         seed: Of the split and of the shuffled labels.

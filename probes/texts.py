@@ -94,20 +94,20 @@ def open_texts(
 ) -> TextSet:
     """The built-in set ("builtin"), or a file: ToxiGen's columns are recognised, any other needs text and label."""
     if source == "builtin":
-        return builtin()
+        return builtin(name or "builtin")
     path = Path(source)
     if "toxicity_human" in next(rows(path))[1]:
         return read_toxigen(path, rule, name or "toxigen")
     return read_texts(path, name, classes)
 
 
-def builtin() -> TextSet:
+def builtin(name: str = "builtin") -> TextSet:
     """Short texts of our own writing: toxic ones without slurs, each beside a benign one on the same people."""
     texts = tuple(
         LabelledText(row["text"], row["label"] == "toxic", group=row["topic"], pair=str(row["pair"]))
         for _, row in rows(BUILTIN)
     )
-    return TextSet("builtin", texts, rule="as written")
+    return TextSet(name, texts, rule="as written")
 
 
 def read_toxigen(path: Path, rule: str = "human>=2.5", name: str = "toxigen") -> TextSet:

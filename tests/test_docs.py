@@ -1,12 +1,18 @@
 """What the README shows is there and works."""
 
+import csv
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from lens import Checkpoint
+from probes import ProbeSet
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -52,6 +58,22 @@ def test_the_steering_command_of_the_readme_writes_every_strength() -> None:
     assert [f"— {s} sigmas —" in written for s in (4, 8, 12)] == [True] * 3
     assert "— plain —" in written
     assert "12 sigmas on 6 heads" in written
+
+
+def test_the_probing_command_of_the_readme_fits_a_file_of_ones_own(tmp_path: Path) -> None:
+    [command] = [command for command in COMMANDS if "probes fit" in command]
+    words = shlex.split(command)
+    folder, classes = words[words.index("fit") + 1], words[words.index("--classes") + 1 :][:2]
+    shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("probes"))
+    with (tmp_path / words[words.index("--texts") + 1]).open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["text", "label", "group"])
+        table.writerows([f"Kindly accept {n} letters.", classes[0], f"month {n % 3}"] for n in range(30))
+        table.writerows([f"gimme {n} of those", classes[1], f"month {n % 3}"] for n in range(20))
+    subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    found = ProbeSet.load(Checkpoint.open(tmp_path / folder), "my")
+    assert found.classes == tuple(classes)
+    assert (found.n_toxic, found.n_train + found.n_test) == (30, 50)
 
 
 def test_the_python_of_the_readme_runs() -> None:

@@ -118,6 +118,13 @@ def test_which_class_is_positive_is_asked_and_not_guessed(tmp_path):
         read_texts(write_jsonl(tmp_path / "style.jsonl", FORMAL))
 
 
+def test_a_name_of_ones_own_holds_for_every_source(tmp_path):
+    rated, own = write_jsonl(tmp_path / "rated.jsonl", RATED), write_csv(tmp_path / "style.csv", FORMAL)
+    for source in ("builtin", str(rated), str(own)):
+        assert open_texts(source, name="mine", classes=("formal", "casual")).name == "mine"
+    assert open_texts("builtin", name="mine").digest == open_texts("builtin").digest
+
+
 @pytest.mark.parametrize(("yes", "no"), [(1, 0), (True, False), ("Toxic", "benign"), ("yes", "no")])
 def test_plain_labels_need_no_telling(tmp_path, yes, no):
     rows: list[dict[str, object]] = [{"text": "a", "label": no}, {"text": "b", "label": yes}]
