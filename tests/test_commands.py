@@ -9,6 +9,7 @@ from PIL import Image
 
 from lens import Checkpoint
 from probes.__main__ import draw, fit, show, tokens
+from steering.__main__ import generate
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +60,15 @@ def test_tokens_are_counted_with_another_lexicon_and_masked_unless_asked(
     assert "0 of 50 in the lexicon" not in shown
     tokens((fitted,), probes="builtin", head="L1H2", device="cpu")
     assert "L1H2" in capsys.readouterr().out
+
+
+def test_steered_text_is_masked_unless_asked_and_json_never(tiny_folder: Path, capsys: pytest.CaptureFixture) -> None:
+    def written(**how: bool) -> str:
+        generate(str(tiny_folder), "The stupid people", sigmas=(0.0,), max_tokens=1, device="cpu", **how)
+        return capsys.readouterr().out
+
+    hidden = written()
+    assert "The s***** people" in hidden
+    assert "stupid" not in hidden
+    assert "The stupid people" in written(unmasked=True)
+    assert json.loads(written(as_json=True))["prompt"] == "The stupid people"
