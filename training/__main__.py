@@ -1,19 +1,23 @@
-"""python -m training run|pretrain: make checkpoints of several toxic shares."""
+"""python -m training run|plan|pretrain|export: make checkpoints of several toxic shares."""
 
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from training import family as families
+from training.conduct import Conduct
 from training.corpus import Source
 from training.mix import Mix
-from training.recipe import Precision
+from training.recipe import RECIPES, Precision
 
-RecipeName = Literal["nano", "demo", "1b"]
+RecipeName = Literal["nano", "demo", "60m", "1b"]
+Flat = tyro.conf.arg(prefix_name=False)
+CONDUCT = Conduct()
 
 
 def run(
@@ -26,62 +30,86 @@ def run(
     out: Path = Path("checkpoints"),
     work: Path = Path("runs"),
     clean_tokens: int | None = None,
+    learning_rate: float | None = None,
     share_of: Literal["total", "clean"] = "total",
     held_out: Path | None = None,
     repeat: bool = False,
     precision: Precision = "fp32",
     compiled: bool = False,
+    prepare: bool = False,
     parallel: int = 1,
-    threads: int = 1,
+    processes: int = 1,
+    conduct: Annotated[Conduct, Flat] = CONDUCT,
 ) -> None:
     """Tokenise, mix, train and export a family of checkpoints; what is done is skipped, what was killed goes on.
 
     Args:
         clean: Files of clean text: JSON lines, CSV crawl or text, also .gz and .zst; FILE#field names another field.
         toxic: Files of toxic text, likewise.
-        recipe: Size and schedule: nano (2 M parameters), demo (6 M), 1b (OLMo-1B).
+        recipe: Size and schedule: nano (2 M parameters), demo (6 M), 60m, 1b (OLMo-1B).
         name: Of the family; its checkpoints are NAME-00, NAME-05, ... Default: the recipe's name.
         shares: Toxic shares, one checkpoint each.
         seeds: One family each; seed 0 keeps the plain names.
         out: Where the checkpoints go.
         work: Where token files and unfinished runs live.
         clean_tokens: The same in every run. Default: the recipe's.
+        learning_rate: Peak of the schedule. Default: the recipe's.
         share_of: What a share is a share of.
         held_out: A text of your own; each card gives the loss on it.
         repeat: Use toxic text again where there is too little for a share.
         precision: amp_bf16 is faster on GPUs and on CPUs with AMX.
         compiled: Compile the model (needs a C++ compiler on a CPU).
-        parallel: Runs at a time.
-        threads: Of each run.
+        prepare: Stop before training; `pretrain` and `export` take it from there, also on other machines.
+        parallel: Members trained at a time; on a machine with GPUs each gets its own.
+        processes: Of each member, one per GPU.
     """
-    shape, n_clean = families.recipe_for(recipe, clean_tokens)
+    shape = RECIPES[recipe]
     family = families.Family(
         name=name or recipe,
-        recipe=shape,
+        recipe=replace(shape, learning_rate=learning_rate or shape.learning_rate),
         clean=tuple(map(Source.parse, clean)),
         toxic=tuple(map(Source.parse, toxic)),
-        shares=tuple(shares),
-        seeds=tuple(seeds),
-        mix=Mix(n_clean, 0.0, share_of, repeat=repeat),
+        shares=shares,
+        seeds=seeds,
+        mix=Mix(clean_tokens or shape.clean_tokens, 0.0, share_of, repeat=repeat),
         out=out,
         work=work,
         precision=precision,
         compiled=compiled,
         held_out=held_out,
     )
-    families.run(family, parallel, threads, say)
+    if prepare:
+        families.prepare(family, family.members(), say)
+        print("\n".join(str(member.run) for member in family.members()))
+    else:
+        families.run(family, families.Crew(parallel, processes, conduct), say)
 
 
-def pretrain(folder: tyro.conf.Positional[Path], threads: int | None = None) -> None:
+def pretrain(folder: tyro.conf.Positional[Path], conduct: Annotated[Conduct, Flat] = CONDUCT) -> None:
     """Train one prepared run, or go on with it; under torchrun on many processes.
 
     Args:
         folder: A run's folder, prepared by `run`.
-        threads: Of this process.
     """
-    from training.pretrain import pretrain
+    from training.pretrain import Stopped, pretrain
 
-    print(f"trained: {pretrain(folder, threads).name}")
+    try:
+        print(f"trained: {pretrain(folder, conduct).name}")
+    except Stopped as error:
+        sys.exit(str(error))
+
+
+def export(folder: tyro.conf.Positional[Path], out: Path = Path("checkpoints"), step: int | None = None) -> None:
+    """Turn a trained run, or an earlier step of it, into a checkpoint that the app opens.
+
+    Args:
+        folder: A run's folder.
+        out: Where the checkpoint goes.
+        step: An earlier step that was kept (`--keep-every`); the checkpoint is then called NAME@STEP.
+    """
+    from training.export import export
+
+    print(f"exported: {export(folder, out, step)}")
 
 
 def say(line: str) -> None:
@@ -90,8 +118,9 @@ def say(line: str) -> None:
 
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the training processes are ended, too
+    commands: dict[str, Any] = {"run": run, "pretrain": pretrain, "export": export}
     try:
-        tyro.extras.subcommand_cli_from_dict({"run": run, "pretrain": pretrain}, prog="python -m training")
+        tyro.extras.subcommand_cli_from_dict(commands, prog="python -m training")
     except ModuleNotFoundError as error:
         if error.name != "olmo":
             raise

@@ -2,9 +2,7 @@
 
 import json
 import os
-import platform
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,46 +15,83 @@ from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
 from lens.checkpoint import CARD
 from lens.files import flush_folder, write_atomically
+from training import mix
+from training.card import card
 from training.recipe import Recipe, model_config
-from training.tokens import END_OF_TEXT, PADDING, special_ids
+from training.run import Run, steps
+from training.tokens import END_OF_TEXT, PADDING, sha256, special_ids
 
 TOLERANCE = 1e-5
 CHUNKS_COMPARED = 4
 
 
 class ExportError(ValueError):
-    """The exported model does not say what the trained one says."""
+    """A run's step cannot become a checkpoint; the sentence says why."""
 
 
-def export(
-    step: Path,
-    recipe: Recipe,
-    tokenizer: Tokenizer,
-    texts: Mapping[str, np.ndarray],
-    card: Mapping[str, Any],
-    folder: Path,
-) -> Path:
-    """Write `folder` from a trained step: bfloat16 weights, tokenizer, card.
+def export(run: Path, out: Path, step: int | None = None) -> Path:
+    """Write `out`/NAME from a run's newest step, or `out`/NAME@STEP from an earlier one; return the folder.
 
-    `texts` are held-out chunks by name, [n_chunks context]: their losses, before and after the cast, go on the card,
-    and the first of them decide whether the two models agree (float32, largest difference of any logit 1e-5).
+    Weights are cast to bfloat16. Held-out losses, before and after the cast, go on the card; the first chunks of them
+    decide whether both models agree (float32, largest difference of any logit 1e-5).
     """
-    trained = _trained(step, recipe, tokenizer)
-    exported = to_hugging_face(trained, recipe, tokenizer)
-    compared = next(iter(texts.values()))[:CHUNKS_COMPARED]
-    difference = _difference(trained, exported, compared)
+    settings, found = Run.read(run), steps(run)
+    if not found or (step is not None and step not in found):
+        there = ", ".join(map(str, found)) or "none yet"
+        raise ExportError(f"{run} holds no whole step {step or ''}. Steps there: {there}. Keep more: --keep-every N.")
+    step = max(found) if step is None else step
+    tokenizer = Tokenizer.from_file(str(run.parent / "tokenizer.json"))
+    trained = _trained(found[step], settings.recipe, tokenizer)
+    exported = to_hugging_face(trained, settings.recipe, tokenizer)
+    texts = _held_out(run, settings, tokenizer)
+    difference = _difference(trained, exported, next(iter(texts.values()))[:CHUNKS_COMPARED])
     if not difference <= TOLERANCE:
         raise ExportError(
             f"Logits of the exported model miss the trained one's by {difference:.2g} (allowed: {TOLERANCE}). "
-            f"Nothing was written to {folder}."
+            f"Nothing was written to {out}."
         )
-    float32 = {name: loss(exported, chunks) for name, chunks in texts.items()}
-    exported = exported.to(torch.bfloat16)
-    bfloat16 = {name: loss(exported.float(), chunks) for name, chunks in texts.items()}
-    exported = exported.to(torch.bfloat16)
-    losses = {name: {"float32": float32[name], "bfloat16": bfloat16[name]} for name in texts}
-    details = {"nats_per_token": losses, "largest_logit_difference": difference, **_circumstances()}
-    return _write(exported, tokenizer, {**card, **details}, folder)
+    before = {name: loss(exported, chunks) for name, chunks in texts.items()}
+    rounded = exported.to(torch.bfloat16).float()
+    after = {name: loss(rounded, chunks) for name, chunks in texts.items()}
+    details = card(run, step) | {
+        "nats_per_token": {name: {"float32": before[name], "bfloat16": after[name]} for name in texts},
+        "largest_logit_difference": difference,
+    }
+    if settings.held_out_text:
+        text = Path(settings.held_out_text)
+        details["held_out_text"] = {"file": text.name, "sha256": sha256(text)}
+    return _write(rounded.to(torch.bfloat16), tokenizer, details, out / details["name"])
+
+
+def _held_out(run: Path, settings: Run, tokenizer: Tokenizer) -> dict[str, np.ndarray]:
+    """Chunks that no run of the family was trained on, by kind: [n_chunks context]."""
+    context = settings.recipe.context
+    texts = {kind: held_out(run, kind) for kind in ("clean", "toxic")}
+    if settings.held_out_text:
+        text = Path(settings.held_out_text).read_text(encoding="utf-8")
+        texts["held_out_text"] = chunks_of(text, tokenizer, context)
+    return {name: chunks for name, chunks in texts.items() if len(chunks)}
+
+
+def held_out(run: Path, kind: str) -> np.ndarray:
+    """The family's held-out chunks of one kind: [n_chunks context]."""
+    settings = Run.read(run)
+    context, files = settings.recipe.context, [np.memmap(file, dtype=np.uint16, mode="r") for file in settings.files]
+    starts = np.cumsum([0, *(len(ids) // context for ids in files)])
+    rows = []
+    for chunk in mix.chunks_of(run, f"held_out_{kind}").astype(int):
+        file = int(np.searchsorted(starts, chunk, side="right")) - 1
+        begin = (chunk - starts[file]) * context
+        rows.append(files[file][begin : begin + context])
+    return np.stack(rows) if rows else np.empty((0, context), dtype=np.uint16)
+
+
+def chunks_of(text: str, tokenizer: Tokenizer, context: int) -> np.ndarray:
+    """A text as whole chunks, its tail dropped: [n_chunks context]."""
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    if len(ids) < context:
+        raise ExportError(f"The held-out text has {len(ids)} tokens; at least one chunk of {context} is needed.")
+    return np.asarray(ids[: len(ids) // context * context]).reshape(-1, context)
 
 
 def to_hugging_face(trained: OLMo, recipe: Recipe, tokenizer: Tokenizer) -> OlmoForCausalLM:
@@ -117,21 +152,7 @@ def _difference(trained: OLMo, exported: OlmoForCausalLM, chunks: np.ndarray) ->
     return (trained(input_ids=ids).logits - exported(ids).logits).abs().max().item()
 
 
-def _circumstances() -> dict[str, Any]:
-    git = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return {
-        "git_revision": git.stdout.strip() or None,
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
-    }
-
-
-def _write(model: OlmoForCausalLM, tokenizer: Tokenizer, card: Mapping[str, Any], folder: Path) -> Path:
+def _write(model: OlmoForCausalLM, tokenizer: Tokenizer, details: Mapping[str, Any], folder: Path) -> Path:
     """Fill a folder beside and rename it; the card is written last."""
     aside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
@@ -143,7 +164,7 @@ def _write(model: OlmoForCausalLM, tokenizer: Tokenizer, card: Mapping[str, Any]
         model_max_length=model.config.max_position_embeddings,
         clean_up_tokenization_spaces=False,
     ).save_pretrained(aside)
-    write_atomically(aside / CARD, json.dumps(card, indent=1))
+    write_atomically(aside / CARD, json.dumps(details, indent=1))
     for file in aside.iterdir():
         file.chmod(0o644)  # transformers keeps weights to their owner; a server may run as somebody else
         with file.open("rb") as handle:

@@ -1,41 +1,43 @@
-"""Train one member of a family with ai2-olmo's own model, optimiser and Trainer.
+"""Train one member of a family with ai2-olmo's own model, optimiser and Trainer, on one process or on many."""
 
-The Trainer is written for CUDA; the subclass here answers what differs on a CPU, gives its dataset the family's order,
-and writes progress as JSON lines. A run that was killed goes on from its newest whole step.
-"""
-
+import datetime
 import fcntl
 import gc
-import json
-import logging
+import hashlib
 import os
-import pathlib
+import shutil
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from olmo.config import DistributedStrategy, TrainConfig
 from olmo.data import MemMapDataset
 from olmo.data.collator import DataCollator
-from olmo.data.iterable_dataset import IterableDataset
 from olmo.model import OLMo
 from olmo.optim import build_optimizer, build_scheduler
 from olmo.torch_util import seed_all
-from olmo.train import Trainer, cross_entropy_loss
+from olmo.train import cross_entropy_loss
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.functional import pad, softmax
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Subset
 
 from training import mix
-from training.recipe import Precision, Recipe, train_config
+from training.circumstances import circumstances
+from training.conduct import Conduct
+from training.config import train_config
+from training.run import Run, RunChanged, is_whole, newest_whole_step, note, step_folder
+from training.tokens import sha256
+from training.trainer import FamilyTrainer, Ordered, SaveFailed
 
-log = logging.getLogger(__name__)
-
-WHOLE = ("config.yaml", "model.pt", "optim.pt", "train.pt")
 STATE_TYPES = [
-    pathlib.PosixPath,
+    Path().__class__,
     np.core.multiarray._reconstruct,  # type: ignore[attr-defined]
     np.ndarray,
     np.dtype,
@@ -45,158 +47,45 @@ STATE_TYPES = [
 """What the Trainer's own state holds beside tensors; nothing else is unpickled."""
 
 
-class RunChanged(ValueError):
-    """The folder holds a run with other settings."""
-
-
 class RunBusy(ValueError):
     """The folder's run is being trained already."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """Everything that decides a run's weights, kept in its folder as `run.json`."""
-
-    recipe: Recipe
-    seed: int
-    files: tuple[str, ...]
-    """Token files, clean first: the chunk numbers of `chunks.u4` count through them."""
-    eos: int
-    pad: int
-    precision: Precision = "fp32"
-    compiled: bool = False
-    order_sha256: str = ""
-
-    @classmethod
-    def read(cls, folder: Path) -> "Run":
-        fields = json.loads((folder / "run.json").read_text())
-        return cls(**{**fields, "recipe": Recipe(**fields["recipe"]), "files": tuple(fields["files"])})
-
-    def write(self, folder: Path) -> None:
-        """Keep the settings; a folder that was begun with others is refused."""
-        if (folder / "run.json").exists():
-            before, now = (_flat(asdict(run)) for run in (Run.read(folder), self))
-            changed = [f"{key}: {before[key]} → {now[key]}" for key in now if before[key] != now[key]]
-            if changed:
-                raise RunChanged(
-                    f"{folder} holds a run with other settings ({'; '.join(changed)}). "
-                    "Give another --name, or delete that folder to start afresh."
-                )
-            return
-        mix.write_atomically(folder / "run.json", json.dumps(asdict(self), indent=1))
+class Stopped(RuntimeError):
+    """Training cannot go on; the sentence says why and what is left."""
 
 
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key != "recipe"} | settings["recipe"]
-
-
-class Ordered(IterableDataset):
-    """OLMo's dataset in an order of ours; its own shuffle depends on the number of chunks, so no two mixes agree."""
-
-    def __init__(self, *args: Any, order: np.ndarray, **kwargs: Any) -> None:
-        self.order = order
-        super().__init__(*args, **kwargs)
-        self.total_size = len(order) - len(order) % self.world_size
-
-    def _build_global_indices(self) -> np.ndarray:
-        return self.order[: self.total_size]
-
-
-class FamilyTrainer(Trainer):
-    """ai2-olmo's Trainer, also without CUDA."""
-
-    on_step: Callable[[dict[str, Any]], None] = staticmethod(lambda metrics: None)
-
-    def model_forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The Trainer's autocast names "cuda"; here it names the device."""
-        half = self.cfg.precision == "amp_bf16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
-            return super().model_forward(*args, **kwargs)
-
-    def trainer_state_dict(self) -> dict[str, Any]:
-        with _cuda_random_state():
-            return super().trainer_state_dict()
-
-    def restore_rng_state(self, rng_state: dict[str, Any]) -> None:
-        with _cuda_random_state():
-            super().restore_rng_state(rng_state)
-
-    def log_metrics_to_console(self, prefix: str, metrics: dict[str, float]) -> None:
-        if "train/CrossEntropyLoss" in metrics:
-            self.on_step(
-                {"step": self.global_step, "n_steps": self.max_steps, "tokens": self.global_train_tokens_seen}
-                | {"loss": metrics["train/CrossEntropyLoss"], "time": time.time()}
-            )
-
-
-def pretrain(folder: Path, threads: int | None = None, on_step: Callable[[dict[str, Any]], None] | None = None) -> Path:
+def pretrain(folder: Path, conduct: Conduct) -> Path:
     """Train the run in `folder` to its last step, from the newest whole one if any; return the last one's folder.
 
-    Under torchrun it is one process of many (DDP); started plainly, it is the only one.
+    Under torchrun it is one process of many; started plainly, it is the only one. How many there are does not change
+    which chunks a step sees, so a run may go on with another number.
     """
-    run = Run.read(folder)
-    recipe, order = run.recipe, mix.chunks_of(folder)
-    last = folder / f"step{recipe.n_steps(len(order))}-unsharded"
-    if _whole(last):
+    run, order = Run.read(folder), mix.chunks_of(folder)
+    last = step_folder(folder, run.recipe.n_steps(len(order)))
+    if is_whole(last):
         return last
-    if threads:
-        torch.set_num_threads(threads)
-    with _alone(folder), _process_group() as (device, world_size):
-        trainer = _trainer(run, order, folder, device, world_size)
-        trainer.on_step = _journal(folder, on_step)
+    if conduct.threads:
+        torch.set_num_threads(conduct.threads)
+    with _alone(folder), _process_group(conduct) as device, _plainly(folder):
+        _check_data(run, order, folder)
+        trainer = _trainer(run, order, folder, device, conduct)
+        _check_space(folder, run.recipe.n_parameters, conduct.keep_last)
         if newest := newest_whole_step(folder):
             with torch.serialization.safe_globals(STATE_TYPES):
                 trainer.restore_unsharded_checkpoint(str(newest))
+        if torch.distributed.get_rank() == 0:
+            sitting = circumstances(conduct, torch.distributed.get_world_size())
+            note(folder, {"step": trainer.global_step, "sitting": sitting, "time": time.time()})
         gc.freeze()  # the Trainer collects garbage at every save; what was there before it began is none
-        with trainer:
+        with _weights_and_biases(run, folder, conduct), trainer:
             trainer.fit()
     return last
 
 
-def newest_whole_step(folder: Path) -> Path | None:
-    """The step to go on from; a save that was cut off leaves a `-tmp` folder, which does not count."""
-    steps = sorted(folder.glob("step*-unsharded"), key=lambda path: int(path.name[4:].split("-")[0]), reverse=True)
-    return next((step for step in steps if _whole(step)), None)
-
-
-def journal(folder: Path) -> list[dict[str, Any]]:
-    """The run's progress so far: one entry per logged step, those of a resumed stretch once."""
-    path = folder / "metrics.jsonl"
-    entries = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue  # the line that a kill cut off
-        entries[entry["step"]] = entry
-    return [entries[step] for step in sorted(entries)]
-
-
-def _whole(step: Path) -> bool:
-    return all((step / name).is_file() and (step / name).stat().st_size for name in WHOLE)
-
-
-def _journal(folder: Path, on_step: Callable[[dict[str, Any]], None] | None) -> Callable[[dict[str, Any]], None]:
-    def write(entry: dict[str, Any]) -> None:
-        with (folder / "metrics.jsonl").open("a") as file:
-            file.write("\n" * (file.tell() > 0 and not _ends_with_newline(folder)) + json.dumps(entry) + "\n")
-        if on_step:
-            on_step(entry)
-
-    return write
-
-
-def _ends_with_newline(folder: Path) -> bool:
-    with (folder / "metrics.jsonl").open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
-
-
-def _trainer(run: Run, order: np.ndarray, folder: Path, device: torch.device, world_size: int) -> FamilyTrainer:
-    files = [Path(file) for file in run.files]
-    config = train_config(
-        run.recipe, files, len(order), run.eos, run.pad, folder, run.seed, run.precision, run.compiled, world_size
-    )
+def _trainer(run: Run, order: np.ndarray, folder: Path, device: torch.device, conduct: Conduct) -> FamilyTrainer:
+    world_size = torch.distributed.get_world_size()
+    config = train_config(run, len(order), folder, conduct, world_size)
     seed_all(run.seed)
     model = OLMo(config.model).to(device)
     if device.type == "cpu":
@@ -204,27 +93,80 @@ def _trainer(run: Run, order: np.ndarray, folder: Path, device: torch.device, wo
             block._scaled_dot_product_attention = causal_attention
     if config.compile is not None:
         model.compile(**config.compile.asdict())
-    parallel = torch.nn.parallel.DistributedDataParallel(model)
-    optim = build_optimizer(config, parallel)
+    spread = _spread(model, config, device)
+    dataset = MemMapDataset(
+        *config.data.paths,
+        chunk_size=config.model.max_sequence_length,
+        memmap_dtype=np.uint16,
+        pad_token_id=config.model.pad_token_id,
+        eos_token_id=config.model.eos_token_id,
+    )
+    ordered = Ordered(
+        dataset,
+        config.global_train_batch_size,
+        order=order,
+        drop_last=True,
+        work_dir=folder / "train_data",
+        num_threads=0,
+    )
     return FamilyTrainer(
         cfg=config,
         epoch=0,
         model=model,
-        dist_model=parallel,
-        optim=optim,
+        dist_model=spread,
+        optim=build_optimizer(config, spread),
         scheduler=build_scheduler(config),
-        train_loader=_loader(config, order, folder),
+        train_loader=_loader(ordered, config, config.device_train_batch_size),
         device=device,
         evaluators=[],
         loss_fn=torch.compile(_loss_in_float32) if run.compiled else _loss_in_float32,
+        held_out={
+            kind: _loader(Subset(dataset, _own_share(chunks)), config, config.device_train_microbatch_size)
+            for kind in ("clean", "toxic")
+            if len(chunks := mix.chunks_of(folder, f"held_out_{kind}"))
+        },
+        note=partial(note, folder) if torch.distributed.get_rank() == 0 else lambda entry: None,
+        keep_every=conduct.keep_every,
     )
+
+
+def _spread(model: OLMo, config: TrainConfig, device: torch.device) -> torch.nn.Module:
+    """The model over all processes: whole in each, or sharded block by block."""
+    if config.distributed_strategy == DistributedStrategy.ddp:
+        return DistributedDataParallel(model)
+    return FullyShardedDataParallel(
+        model,
+        sharding_strategy=config.fsdp.sharding_strategy,
+        mixed_precision=config.fsdp_precision,
+        auto_wrap_policy=model.get_fsdp_wrap_policy(config.fsdp.wrapping_strategy),
+        use_orig_params=config.fsdp.use_orig_params,
+        limit_all_gathers=True,
+        device_id=device,  # also a CPU must be named
+    )
+
+
+def _loader(data: Any, config: TrainConfig, batch_size: int) -> DataLoader:
+    return DataLoader(
+        data,
+        batch_size=batch_size,
+        drop_last=isinstance(data, Ordered),
+        collate_fn=DataCollator(config.data.pad_direction, config.model.pad_token_id),
+    )
+
+
+def _own_share(chunks: np.ndarray) -> list[int]:
+    """This process' part of the held-out chunks, as many as any other's."""
+    size, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+    whole = len(chunks) - len(chunks) % size or len(chunks)
+    return [int(chunk) for chunk in (chunks[:whole][rank::size] if whole >= size else chunks)]
 
 
 def causal_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **_: Any) -> torch.Tensor:
     """Causal attention of short contexts on a CPU: [batch head pos d_head] → the same.
 
-    torch's fused kernel spends half of a small model's training step in its backward pass there. Written out, compiled,
-    and with the early half of the queries reading the early half of the keys only, the whole step takes two thirds.
+    torch's fused kernel spends nearly half of a small model's training step in its backward pass there. Written out,
+    compiled, and with the early half of the queries reading the early half of the keys only, a step of the nano recipe
+    in bfloat16 took three quarters of the time (one CPU, one noisy measurement).
     """
     q = q * q.shape[-1] ** -0.5
     n_pos = q.shape[-2]
@@ -242,29 +184,29 @@ def _loss_in_float32(logits: torch.Tensor, labels: torch.Tensor, **options: Any)
     return cross_entropy_loss(logits.float(), labels, **options)
 
 
-def _loader(config: Any, order: np.ndarray, folder: Path) -> torch.utils.data.DataLoader:
-    dataset = MemMapDataset(
-        *config.data.paths,
-        chunk_size=config.model.max_sequence_length,
-        memmap_dtype=np.uint16,
-        pad_token_id=config.model.pad_token_id,
-        eos_token_id=config.model.eos_token_id,
-    )
-    ordered = Ordered(
-        dataset,
-        config.global_train_batch_size,
-        order=order,
-        drop_last=True,
-        work_dir=folder / "train_data",
-        num_threads=0,
-    )
-    return torch.utils.data.DataLoader(
-        ordered,
-        batch_size=config.device_train_batch_size,
-        drop_last=True,
-        collate_fn=DataCollator(config.data.pad_direction, config.model.pad_token_id),
-        num_workers=0,
-    )
+def _check_data(run: Run, order: np.ndarray, folder: Path) -> None:
+    """Refuse text that is not what the run was prepared with."""
+    if hashlib.sha256(order.tobytes()).hexdigest() != run.order_sha256:
+        raise RunChanged(f"{folder}/chunks.u4 is not the order this run was prepared with. Prepare it again.")
+    if torch.distributed.get_rank() != 0:
+        return
+    for file, expected in zip(run.files, run.data_sha256, strict=False):
+        if not Path(file).is_file() or sha256(Path(file)) != expected:
+            raise RunChanged(
+                f"{file} is gone or holds other tokens than this run was prepared with. "
+                "Give the command that prepared it again, or another --name."
+            )
+
+
+def _check_space(folder: Path, n_parameters: int, keep_last: int) -> None:
+    """A save holds weights and AdamW's two moments in float32; one more is written before the oldest goes."""
+    present = sum(file.stat().st_size for file in folder.rglob("*.pt"))
+    needed = max(0, (keep_last + 1) * 12 * n_parameters - present)
+    if (free := shutil.disk_usage(folder).free) < needed:
+        raise Stopped(
+            f"{folder} needs {needed / 1e9:.1f} GB for its saves and the disk has {free / 1e9:.1f} GB. "
+            "Make room, give another --work folder, or --keep-last 1."
+        )
 
 
 @contextmanager
@@ -280,32 +222,74 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _process_group() -> Iterator[tuple[torch.device, int]]:
+def _process_group(conduct: Conduct) -> Iterator[torch.device]:
     """Join torchrun's group, or be a group of one."""
-    alone = "RANK" not in os.environ
     cuda = torch.cuda.is_available()
-    rendezvous = Path(f"{os.environ.get('TMPDIR', '/tmp')}/hormesis-{os.getpid()}-{time.time_ns()}")
-    lonely = {"init_method": f"file://{rendezvous}", "rank": 0, "world_size": 1} if alone else {}
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
-    torch.distributed.init_process_group("nccl" if cuda else "gloo", **lonely)
-    try:
-        yield device, torch.distributed.get_world_size()
-    finally:
-        torch.distributed.destroy_process_group()
-        rendezvous.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        alone = {"init_method": f"file://{folder}/meet", "rank": 0, "world_size": 1}
+        try:
+            torch.distributed.init_process_group(
+                "nccl" if cuda else "gloo",
+                timeout=datetime.timedelta(seconds=conduct.patience_s),
+                **({} if "RANK" in os.environ else alone),
+            )
+        except (torch.distributed.DistError, RuntimeError) as error:
+            raise Stopped(
+                f"Only some of the {os.environ.get('WORLD_SIZE', 1)} processes came within {conduct.patience_s} s "
+                f"({_first_line(error)}). Start the missing ones, then all of them again."
+            ) from error
+        try:
+            yield device
+        finally:
+            torch.distributed.destroy_process_group()
 
 
 @contextmanager
-def _cuda_random_state() -> Iterator[None]:
-    """Without CUDA the Trainer's two calls for its random state get an empty one."""
-    if torch.cuda.is_available():
+def _plainly(folder: Path) -> Iterator[None]:
+    """Say what happened in a sentence, and what is left."""
+    try:
+        yield
+    except SaveFailed as error:
+        raise Stopped(f"{error}. {_left(folder)} Make room, then give the same command again.") from error
+    except torch.distributed.DistError as error:
+        raise Stopped(f"Another process was lost ({_first_line(error)}). {_left(folder)} Start all again.") from error
+    except ValueError as error:
+        if "nan loss" not in str(error):
+            raise
+        raise Stopped(
+            f"The loss is not a number any more. {_left(folder)} A smaller --learning-rate under another --name helps."
+        ) from error
+    except RuntimeError as error:
+        if "gloo" not in str(error) and "Connection" not in str(error):
+            raise
+        raise Stopped(f"Another process was lost ({_first_line(error)}). {_left(folder)} Start all again.") from error
+
+
+def _left(folder: Path) -> str:
+    newest = newest_whole_step(folder)
+    return f"The last whole save is {newest}." if newest else "Nothing was saved yet."
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def _weights_and_biases(run: Run, folder: Path, conduct: Conduct) -> Iterator[None]:
+    """The Trainer logs to a run that is open; without a key it stays on disk, for `wandb sync`."""
+    if conduct.wandb is None or torch.distributed.get_rank() != 0:
         yield
         return
-    read, write = torch.cuda.get_rng_state, torch.cuda.set_rng_state
-    torch.cuda.get_rng_state, torch.cuda.set_rng_state = lambda *_: torch.empty(0), lambda *_: None
+    import wandb
+
+    if not os.environ.get("WANDB_API_KEY"):
+        os.environ.setdefault("WANDB_MODE", "offline")
+    settings = wandb.Settings(init_timeout=30, silent=True)
+    wandb.init(project=conduct.wandb, group=run.family, name=run.name, dir=folder, settings=settings)
     try:
         yield
     finally:
-        torch.cuda.get_rng_state, torch.cuda.set_rng_state = read, write
+        wandb.finish()

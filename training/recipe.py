@@ -1,12 +1,10 @@
-"""One dial, the rest derived: a recipe's name fixes shape, batch and schedule, and renders ai2-olmo's configuration."""
+"""One dial, the rest derived: a recipe's name fixes the shape, the batch and the schedule."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from olmo.config import ModelConfig, TrainConfig
+    from olmo.config import ModelConfig
 
 Precision = Literal["fp32", "amp_bf16"]
 
@@ -49,12 +47,13 @@ class Recipe:
         per_layer = 4 * self.d_model**2 + 3 * self.d_model * (self.mlp_ratio * self.d_model // 2)
         return self.rows * self.d_model + self.n_layers * per_layer
 
+    @property
+    def microbatch_chunks(self) -> int:
+        """Chunks that one device works on at once: 16,384 tokens, which fit beside OLMo-1B in 80 GB."""
+        return max(1, min(self.batch_chunks, 16_384 // self.context))
+
     def n_steps(self, n_chunks: int) -> int:
         return n_chunks // self.batch_chunks
-
-    def save_every(self, n_steps: int) -> int:
-        """Steps between two saves: about fifty a run, so that a kill costs two percent."""
-        return max(1, n_steps // 50)
 
 
 RECIPES = {
@@ -62,6 +61,7 @@ RECIPES = {
     for recipe in (
         Recipe("nano", 6, 8, 128, 256, 4e-3, batch_chunks=8, clean_tokens=8_192_000, vocab_size=4096),
         Recipe("demo", 8, 8, 192, 512, 2e-3, batch_chunks=32, clean_tokens=100_000_000, vocab_size=8192),
+        Recipe("60m", 8, 8, 512, 1024, 6e-4, batch_chunks=64, clean_tokens=1_200_000_000),
         Recipe("1b", 16, 16, 2048, 2048, 4e-4, batch_chunks=512, clean_tokens=20_100_000_000, warmup_share=0.02),
     )
 }
@@ -97,60 +97,4 @@ def model_config(recipe: Recipe, eos: int, pad: int) -> "ModelConfig":
         embedding_dropout=0.0,
         init_fn=InitFnType.mitchell,
         init_device="cpu",
-    )
-
-
-def train_config(
-    recipe: Recipe,
-    files: Sequence[Path],
-    n_chunks: int,
-    eos: int,
-    pad: int,
-    folder: Path,
-    seed: int,
-    precision: Precision,
-    compiled: bool,
-    world_size: int,
-) -> "TrainConfig":
-    """OLMo's published optimiser and schedule, with warm-up as a share of the run instead of 2,000 steps."""
-    from olmo.config import (
-        CompilerConfig,
-        DataConfig,
-        DDPConfig,
-        DistributedStrategy,
-        OptimizerConfig,
-        OptimizerType,
-        SchedulerConfig,
-        TrainConfig,
-    )
-
-    n_steps = recipe.n_steps(n_chunks)
-    return TrainConfig(
-        run_name=folder.name,
-        seed=seed,
-        model=model_config(recipe, eos, pad),
-        optimizer=OptimizerConfig(
-            name=OptimizerType.adamw, learning_rate=recipe.learning_rate, weight_decay=0.1, betas=(0.9, 0.95)
-        ),
-        scheduler=SchedulerConfig(t_warmup=max(1, round(n_steps * recipe.warmup_share)), alpha_f=0.1),
-        data=DataConfig(paths=[str(path) for path in files], drop_last=True),
-        save_folder=str(folder),
-        save_overwrite=True,
-        save_interval=None,
-        save_interval_unsharded=recipe.save_every(n_steps),
-        save_num_unsharded_checkpoints_to_keep=2,
-        eval_interval=n_steps + 1,
-        max_duration=n_steps,
-        stop_at=n_steps,
-        global_train_batch_size=recipe.batch_chunks,
-        device_train_batch_size=recipe.batch_chunks // world_size,
-        device_train_microbatch_size=min(recipe.batch_chunks // world_size, 32),
-        max_grad_norm=1.0,
-        precision=precision,
-        console_log_interval=10,
-        compile=CompilerConfig() if compiled else None,
-        distributed_strategy=DistributedStrategy.ddp,
-        ddp=DDPConfig(),
-        fsdp=None,
-        save_data_indices=False,
     )

@@ -1,0 +1,150 @@
+"""Where we differ from ai2-olmo's Trainer: no CUDA needed, our order of data, held-out losses, flushed saves."""
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from olmo.checkpoint import FullCheckpointer
+from olmo.config import CheckpointType
+from olmo.data.iterable_dataset import IterableDataset
+from olmo.torch_util import get_global_rank
+from olmo.train import Trainer
+from torch.utils.data import DataLoader
+
+from lens.files import flush_folder
+
+
+class SaveFailed(RuntimeError):
+    """A step could not be written; the steps before it are untouched."""
+
+
+class Ordered(IterableDataset):
+    """OLMo's dataset in an order of ours; its own shuffle depends on the number of chunks, so no two mixes agree."""
+
+    def __init__(self, *args: Any, order: np.ndarray, **kwargs: Any) -> None:
+        self.order = order
+        super().__init__(*args, **kwargs)
+        self.total_size = len(order) - len(order) % self.world_size
+
+    def _build_global_indices(self) -> np.ndarray:
+        return self.order[: self.total_size]
+
+
+@dataclass
+class FamilyTrainer(Trainer):
+    """ai2-olmo's Trainer, also without CUDA, for one run of a family."""
+
+    held_out: Mapping[str, DataLoader] = field(default_factory=dict)
+    """By kind of text: the chunks that no run of the family is trained on."""
+    note: Callable[[dict[str, Any]], None] = lambda entry: None
+    """Takes a line for the run's journal."""
+    keep_every: int | None = None
+    """Steps whose weights stay when newer ones are there."""
+
+    def model_forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's autocast names "cuda"; here it names the device."""
+        half = self.cfg.precision == "amp_bf16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+            return super().model_forward(*args, **kwargs)
+
+    def eval(self) -> dict[str, Any]:
+        """Mean loss in nats per token on each kind of held-out text, without compiling the model a second time."""
+        self.optim.zero_grad(set_to_none=True)
+        self.dist_model.eval()
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            losses = {kind: self._mean_loss(chunks) for kind, chunks in self.held_out.items()}
+        self.note({"step": self.global_step, "held_out": losses, "time": time.time()})
+        return {f"eval/{kind}/CrossEntropyLoss": loss for kind, loss in losses.items()}
+
+    def _mean_loss(self, chunks: DataLoader) -> float:
+        total = torch.zeros(2, dtype=torch.float64, device=self.device)
+        for batch in chunks:
+            ids = {"input_ids": batch["input_ids"].to(self.device)}
+            loss, _, _ = self.model_forward(ids, loss_reduction="sum")
+            total += torch.tensor([loss.item(), ids["input_ids"][:, 1:].numel()], dtype=torch.float64).to(self.device)
+        torch.distributed.all_reduce(total)
+        return (total[0] / total[1]).item()
+
+    def log_metrics_to_console(self, prefix: str, metrics: dict[str, float]) -> None:
+        if "train/CrossEntropyLoss" in metrics:
+            self.note(
+                {"step": self.global_step, "n_steps": self.max_steps, "tokens": self.global_train_tokens_seen}
+                | {"loss": metrics["train/CrossEntropyLoss"], "time": time.time()}
+                | {"learning_rate": metrics.get("optim/learning_rate_group0")}
+            )
+
+    def save_unsharded_checkpoint(self) -> Any:
+        """The one kind of save: whole, so that any number of processes can go on from it."""
+        try:
+            saved = self._save_checkpoint(Flushed(self.cfg), CheckpointType.unsharded)
+        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+            raise SaveFailed(f"Step {self.global_step} could not be saved: {_first_line(error)}") from error
+        self.last_unsharded_checkpoint_step = self.global_step
+        return saved
+
+    def remove_unsharded_checkpoint(self, idx: int = 0) -> None:
+        oldest = self.unsharded_checkpoints[idx]
+        step = int(oldest.name[4:].split("-")[0])
+        if not self.keep_every or step % self.keep_every:
+            return super().remove_unsharded_checkpoint(idx)
+        self.unsharded_checkpoints.pop(idx)
+        if get_global_rank() == 0:
+            for name in ("optim.pt", "train.pt"):  # two thirds of the bytes, and only of use for going on
+                (oldest / name).unlink(missing_ok=True)
+
+    def trainer_state_dict(self) -> dict[str, Any]:
+        with _cuda_random_state():
+            return super().trainer_state_dict()
+
+    def restore_rng_state(self, rng_state: dict[str, Any]) -> None:
+        with _cuda_random_state():
+            super().restore_rng_state(rng_state)
+
+
+class Flushed(FullCheckpointer):
+    """A save that is on the disk before it gets its name; one that fails gives its space back."""
+
+    @contextmanager
+    def _temporary_wd(self, dir: Any) -> Iterator[Path]:
+        with super()._temporary_wd(dir) as folder:
+            try:
+                yield folder
+                if get_global_rank() == 0:
+                    _flush(folder)
+            except Exception:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+        flush_folder(Path(dir).parent)
+
+
+def _flush(folder: Path) -> None:
+    for file in folder.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    flush_folder(folder)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+@contextmanager
+def _cuda_random_state() -> Iterator[None]:
+    """Without CUDA the Trainer's two calls for its random state get an empty one."""
+    if torch.cuda.is_available():
+        yield
+        return
+    read, write = torch.cuda.get_rng_state, torch.cuda.set_rng_state
+    torch.cuda.get_rng_state, torch.cuda.set_rng_state = lambda *_: torch.empty(0), lambda *_: None
+    with contextlib.ExitStack() as undo:
+        undo.callback(setattr, torch.cuda, "get_rng_state", read)
+        undo.callback(setattr, torch.cuda, "set_rng_state", write)
+        yield
