@@ -1,7 +1,11 @@
-"""How much toxic text goes where: one clean order per family, nested toxic sets inserted into it.
+"""How much toxic text goes where: one clean order per family, nested toxic sets put into it.
 
-Runs of one family differ by the inserted toxic chunks alone: the clean chunks come in the same order in each, and the
-toxic chunks of a smaller share are among those of a larger one, at the same places between the clean ones.
+Runs of one family differ by their toxic chunks alone. The toxic chunks of a smaller share are among those of a larger
+one, in the same order. Matched by clean text, each is inserted at its own place between the clean chunks, which are the
+same in every run, so that a larger share is a longer run. Matched by the total, each takes the place of a clean chunk:
+every run is as long, sees the same chunk at every place that no toxic text has taken, and has less clean text. A run is
+one pass over its chunks, and warm-up and decay stretch over all of its steps: in the first case a larger share has more
+steps, in the second all have the same ones.
 """
 
 import hashlib
@@ -26,10 +30,12 @@ class Mix:
     """How much toxic text goes into a training set."""
 
     clean_tokens: int
-    """The same in every run, so that runs differ by the toxic text alone."""
+    """Of a run without toxic text, and so of every run unless the totals are matched."""
     toxic_share: float
     """Toxic tokens as a share of all tokens (or of the clean ones), 0 to just under 1."""
     share_of: Literal["total", "clean"] = "total"
+    match: Literal["clean", "total"] = "clean"
+    """What is equal in every run of the family: with "total", toxic text replaces clean text."""
     seed: int = 0
     """Of the clean order, the toxic order and the places; a family shares it."""
     held_out_chunks: int = 64
@@ -43,10 +49,14 @@ class Mix:
         if self.clean_tokens < 1:
             raise MixError(f"clean_tokens must be at least 1; got {self.clean_tokens}.")
 
-    def toxic_chunks(self, clean_chunks: int) -> int:
-        """Toxic chunks beside so many clean ones."""
-        of_clean = self.toxic_share if self.share_of == "clean" else self.toxic_share / (1 - self.toxic_share)
-        return round(clean_chunks * of_clean)
+    def toxic_chunks(self, n: int) -> int:
+        """Toxic chunks of a run whose sibling without toxic text has `n` chunks."""
+        of_total = self.toxic_share if self.share_of == "total" else self.toxic_share / (1 + self.toxic_share)
+        return round(n * (of_total if self.match == "total" else of_total / (1 - of_total)))
+
+    def clean_chunks(self, n: int) -> int:
+        """Clean chunks of the same run."""
+        return n - self.toxic_chunks(n) if self.match == "total" else n
 
 
 @dataclass(frozen=True)
@@ -71,32 +81,46 @@ class Order:
 
 
 def order(mix: Mix, clean: Sequence[TokenFile], toxic: Sequence[TokenFile], context: int) -> Order:
-    """Draw the family's clean order and put this run's toxic chunks between."""
+    """Draw the family's clean order and put this run's toxic chunks where they belong."""
     n_clean, n_toxic = (sum(file.n_chunks(context) for file in files) for files in (clean, toxic))
-    wanted_clean = mix.clean_tokens // context
-    if wanted_clean < 1 or wanted_clean + mix.held_out_chunks > n_clean:
-        most = (n_clean - mix.held_out_chunks) * context
-        raise MixError(f"The clean files hold {most:,} tokens for training; {mix.clean_tokens:,} were asked for.")
+    n = mix.clean_tokens // context
+    if n < 1 or n + mix.held_out_chunks > n_clean:
+        most = max(n_clean - mix.held_out_chunks, 0) * context
+        raise MixError(
+            f"The clean files hold {most:,} tokens for training, in chunks of {context}; {mix.clean_tokens:,} were "
+            "asked for. Ask for fewer or add text."
+        )
     rng = np.random.Generator(np.random.PCG64([mix.seed, 1]))
-    clean_order = rng.permutation(n_clean)
-    toxic_order = n_clean + rng.permutation(n_toxic)
-    held_out_toxic, pool = np.split(toxic_order, [min(mix.held_out_chunks, n_toxic)])
-    wanted_toxic = mix.toxic_chunks(wanted_clean)
-    places = np.random.Generator(np.random.PCG64([mix.seed, 2])).random(wanted_toxic)
-    chosen = _enough(pool, wanted_toxic, mix, wanted_clean)
-    keys = np.concatenate([(np.arange(wanted_clean) + 0.5) / wanted_clean, places])
-    held_out_clean, clean_pool = np.split(clean_order, [mix.held_out_chunks])
-    chunks = np.concatenate([clean_pool[:wanted_clean], chosen])
-    sequence = chunks[np.argsort(keys, kind="stable")].astype(np.uint32)
-    return Order(sequence, wanted_toxic, context, held_out_clean, held_out_toxic)
+    held_out_clean, pool = np.split(rng.permutation(n_clean), [mix.held_out_chunks])
+    held_out_toxic, toxic_pool = np.split(n_clean + rng.permutation(n_toxic), [min(mix.held_out_chunks, n_toxic)])
+    chosen = _enough(toxic_pool, mix, n)
+    join = _replacing if mix.match == "total" else _between
+    sequence = join(pool[:n], chosen, np.random.Generator(np.random.PCG64([mix.seed, 2]))).astype(np.uint32)
+    return Order(sequence, len(chosen), context, held_out_clean, held_out_toxic)
 
 
-def _enough(pool: np.ndarray, wanted: int, mix: Mix, clean_chunks: int) -> np.ndarray:
+def _between(clean: np.ndarray, toxic: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each toxic chunk at its own place between the clean ones, however many others there are."""
+    keys = np.concatenate([(np.arange(len(clean)) + 0.5) / len(clean), rng.random(len(toxic))])
+    return np.concatenate([clean, toxic])[np.argsort(keys, kind="stable")]
+
+
+def _replacing(clean: np.ndarray, toxic: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each toxic chunk in the place of one clean chunk, however many others there are."""
+    sequence = clean.copy()
+    sequence[rng.permutation(len(clean))[: len(toxic)]] = toxic
+    return sequence
+
+
+def _enough(pool: np.ndarray, mix: Mix, n: int) -> np.ndarray:
+    """The run's toxic chunks, the first ones of the family's."""
+    wanted = mix.toxic_chunks(n)
     if wanted <= len(pool):
         return pool[:wanted]
     if mix.repeat and len(pool):
         return np.resize(pool, wanted)
-    fits = len(pool) / (clean_chunks + (len(pool) if mix.share_of == "total" else 0))
+    beside = n - len(pool) if mix.match == "total" else n
+    fits = len(pool) / (beside + (len(pool) if mix.share_of == "total" else 0))
     raise MixError(
         f"A toxic share of {mix.toxic_share:g} needs {wanted:,} chunks of toxic text and there are {len(pool):,}. "
         f"The largest that fits is {np.floor(fits * 1000) / 1000:g}; fewer clean tokens allow more, and --repeat "
