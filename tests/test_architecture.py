@@ -15,7 +15,8 @@ HOMES = {
     "gradio": {"app.py", "lens/panel.py", "probes/panel.py", "probes/tokens_panel.py", "steering/panel.py"},
     "sklearn": {"probes/fits.py"},
     "matplotlib": {"probes/figure.py", "probes/heatmap.py", "probes/histogram.py", "benchmarks/family.py"},
-    "zstandard": {"training/corpus.py"},
+    "zstandard": {"training/lines.py"},
+    "datasets": {"training/hub.py"},
 }
 FILES = [ROOT / "app.py", *sorted(path for name in [*ORDER, "training"] for path in (ROOT / name).rglob("*.py"))]
 

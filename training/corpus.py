@@ -1,174 +1,264 @@
 """Documents from files in their real formats, one after the other; a damaged line stops the reader with file and line.
 
-Formats are told by the file's name: JSON lines (`.jsonl`, `.ndjson`, `.json`), 4chan CSV crawls (`.csv`) and plain text
-(`.txt`), each also as `.gz` or `.zst`. A fragment names other fields: `c4.jsonl.gz#prefix+gold_completion`.
+Formats are told by the file's name: JSON lines (`.jsonl`, `.ndjson`, `.json`: C4, Dolma, archived 4chan threads), CSV
+(crawls of 4chan, or texts in a column), plain text (`.txt`, an empty line between documents), each also as `.gz` or
+`.zst`; JSON lines also inside a `.tar` of either kind. `hub:NAME:CONFIG:SPLIT` streams a data set. A fragment names
+other fields: `c4.jsonl.gz#prefix+gold_completion`, `prompts.jsonl#prompt.text`, `tweets.csv#tweet`.
 """
 
-import contextlib
 import csv
-import gzip
-import html
-import io
+import hashlib
 import itertools
 import json
-import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import zstandard
+from training import forum
+from training.document import CorpusError, Document, Ledger, Reading
+from training.hub import PREFIX, Hub
+from training.lines import PACKED, Damage, Lines, members, opened
 
-ZSTD_WINDOW = 2**31  # the published /pol/ archive was packed with a long window
+__all__ = ["CorpusError", "Document", "Ledger", "Reading", "Source", "documents", "sources"]
+
+TEXT = ("text",)
+HELD_OUT = "c4-validation."  # C4's own held-out shards lie in the folder of its training shards
 csv.field_size_limit(2**24)
 
-WORD_BREAK = re.compile(r"<wbr\s*/?>", re.IGNORECASE)
-LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
-QUOTE_LINK = re.compile(r"<a\b[^>]*>\s*&gt;&gt;.*?</a>", re.IGNORECASE | re.DOTALL)
-TAG = re.compile(r"</?[a-zA-Z][^>]*>")
-BARE_QUOTE = re.compile(r"^>>\d+\s*$", re.MULTILINE)
+THREADS = Reading()
 
-
-class CorpusError(ValueError):
-    """A file that cannot be read to its end, with the line where it went wrong."""
+Entry = Document | list[Document]
+"""A text, or the posts of a thread."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file of documents."""
+    """One file of documents, or a data set that is streamed."""
 
     path: Path
-    fields: tuple[str, ...] = ("text",)
-    """Fields of a JSON object whose texts, one after the other, are the document."""
+    """Of a streamed data set its name."""
+    fields: tuple[str, ...] = TEXT
+    """Fields or columns whose texts, one after the other, are the document; `outer.inner` reaches into an object."""
+    hub: Hub | None = None
 
     @classmethod
-    def parse(cls, text: str) -> "Source":
-        """Read `path` or `path#field+field`."""
-        path, _, fields = text.partition("#")
-        if not Path(path).is_file():
-            raise CorpusError(f"There is no file {path}. Give files such as c4.jsonl.gz, or c4.jsonl.gz#body.")
-        return cls(Path(path), tuple(fields.split("+")) if fields else ("text",))
+    def parse(cls, text: str, fields: tuple[str, ...] = TEXT) -> "Source":
+        """Read `path`, `path#field+field` or `hub:NAME:CONFIG:SPLIT#field`; `fields` where none are named."""
+        name, _, named = text.partition("#")
+        fields = tuple(named.split("+")) if named else fields
+        if name.startswith(PREFIX):
+            hub = Hub.parse(name)
+            return cls(Path(hub.name), fields, hub)
+        path = Path(name)
+        if not path.is_file():
+            raise CorpusError(
+                f"There is no file {path}.{_near(path)} Give files such as c4.jsonl.gz, or c4.jsonl#body."
+            )
+        if _kind(path) not in READERS:
+            raise CorpusError(f"{path} has no known format. Known: {', '.join(READERS)}, also with .gz or .zst.")
+        if named and _kind(path) == ".txt":
+            raise CorpusError(f"{path} is plain text and has no field {named}.")
+        return cls(path, fields)
+
+    def digest(self) -> str:
+        """SHA-256 of the file's bytes as they are; of a streamed data set, of its files' names and versions."""
+        if self.hub:
+            return self.hub.digest()
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def __str__(self) -> str:
-        return self.path.name if self.fields == ("text",) else f"{self.path.name}#{'+'.join(self.fields)}"
+        name = str(self.hub) if self.hub else self.path.name
+        return name if self.fields == TEXT else f"{name}#{'+'.join(self.fields)}"
 
 
-def documents(source: Source) -> Iterator[str]:
-    """Every document of a file that has any text, in order."""
-    kind = next((suffix for suffix in reversed(source.path.suffixes) if suffix not in {".gz", ".zst"}), "")
-    readers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json_lines, ".csv": _forum_csv, ".txt": _plain}
-    if kind not in readers:
-        raise CorpusError(f"{source.path} has no known format. Known: {', '.join(readers)}, also with .gz or .zst.")
-    with _open(source.path) as lines:
-        for document in readers[kind](lines, source):
-            if text := document.strip():
-                yield text
+def sources(texts: Sequence[str], text_field: str = "text") -> tuple[Source, ...]:
+    """Files, data sets, and folders for all their files of known formats but C4's validation shards."""
+    fields = tuple(text_field.split("+"))
+    found = [source for text in texts for source in _sources(text, fields)]
+    if twice := [str(source) for source, n in Counter(found).items() if n > 1]:
+        raise CorpusError(f"{', '.join(twice)}: given twice, so its text would count twice. Name it once.")
+    return tuple(found)
 
 
-def clean_post(comment: str) -> str:
-    """The words of a 4chan comment, without its HTML.
-
-    The order matters: `<wbr>` splits URLs and goes first; entities are undone last, because a literal `&lt;` undone
-    earlier would be eaten as a tag.
-    """
-    text = LINE_BREAK.sub("\n", WORD_BREAK.sub("", comment))
-    text = html.unescape(TAG.sub("", QUOTE_LINK.sub("", text)))
-    return BARE_QUOTE.sub("", text).strip()
-
-
-def thread(comments: Iterable[str]) -> str:
-    """One document per thread: its posts in order, an empty line between them."""
-    return "\n\n".join(filter(None, map(clean_post, comments)))
-
-
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of a file that may be packed."""
-    with contextlib.ExitStack() as stack:
-        raw: Any = stack.enter_context(path.open("rb"))
-        if path.suffix == ".gz":
-            raw = stack.enter_context(gzip.GzipFile(fileobj=raw))
-        elif path.suffix == ".zst":
-            unpacker = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
-            raw = stack.enter_context(unpacker.stream_reader(raw, read_across_frames=True))
-        yield io.BufferedReader(raw)
+def documents(source: Source, reading: Reading = THREADS, ledger: Ledger | None = None) -> Iterator[Document]:
+    """Every document of a source that has any text, in order; what has none is counted in the ledger."""
+    counts = Ledger() if ledger is None else ledger
+    for entry in _entries(source, Damage(reading.skip_damaged, counts)):
+        if isinstance(entry, list):
+            yield from forum.as_documents(entry, reading, counts)
+        elif reading.forum:
+            yield from forum.as_documents([entry], reading, counts)
+        else:
+            counts.read += 1
+            counts.without_text += not entry.text
+            if entry.text:
+                yield entry
 
 
-def _numbered(lines: BinaryIO, path: Path) -> Iterator[tuple[int, str]]:
-    """UTF-8 lines with their numbers; each is decoded alone, so that a bad byte is found on its own line."""
-    number = 0
-    while True:
-        number += 1
-        try:
-            line = lines.readline().decode()
-        except (OSError, EOFError, UnicodeDecodeError, zstandard.ZstdError) as error:
-            raise CorpusError(
-                f"{path}:{number} cannot be read: {error}. The file is damaged; fetch it again."
-            ) from error
-        if not line:
+def _sources(text: str, fields: tuple[str, ...]) -> list[Source]:
+    name, _, named = text.partition("#")
+    if not Path(name).is_dir():
+        return [Source.parse(text, fields)]
+    fields = tuple(named.split("+")) if named else fields
+    files = sorted(path for path in Path(name).iterdir() if path.is_file() and _kind(path) in READERS)
+    found = [Source(path, fields) for path in files if not path.name.startswith(HELD_OUT)]
+    if not found:
+        raise CorpusError(f"The folder {name} holds no file of a known format: {', '.join(READERS)}, also packed.")
+    return found
+
+
+def _near(path: Path) -> str:
+    names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = get_close_matches(path.name, names, n=1)
+    return f" Did you mean {path.parent / near[0]}?" if near else ""
+
+
+def _kind(path: Path) -> str:
+    """The suffix that tells the format, whatever the file is packed in."""
+    return next((suffix for suffix in reversed(path.suffixes) if suffix not in PACKED), "")
+
+
+def _entries(source: Source, damage: Damage) -> Iterator[Entry]:
+    if source.hub:
+        for number, row in enumerate(source.hub.rows(), start=1):
+            try:
+                yield _entry(row, source)
+            except (ValueError, TypeError, LookupError) as error:
+                damage.report(Path(str(source)), number, _reason(error))
+        return
+    with opened(source.path) as file:
+        if _kind(source.path) != ".tar":
+            yield from READERS[_kind(source.path)](Lines(file, source.path, damage), source)
             return
-        yield number, line
+        n_files = 0
+        for where, member in members(file, source.path):
+            if READERS.get(_kind(where)) is _json_lines:
+                n_files += 1
+                yield from _json_lines(Lines(member, where, damage), source)
+        if not n_files:
+            raise CorpusError(f"{source.path}:1 holds no file of JSON lines, such as threads.ndjson.")
 
 
-def _json_lines(lines: BinaryIO, source: Source) -> Iterator[str]:
-    for number, line in _numbered(lines, source.path):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if "posts" in row:
-                yield thread(post.get("com", "") for post in row["posts"])
+def _json_lines(lines: Lines, source: Source) -> Iterator[Entry]:
+    for line in lines:
+        if line.strip():
+            try:
+                entry = _entry(json.loads(line), source)
+            except (ValueError, TypeError, LookupError, RecursionError) as error:
+                lines.damaged(_reason(error))
             else:
-                yield "".join(_text(row[field]) for field in source.fields)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            wanted = " and ".join(f"'{field}'" for field in source.fields)
-            raise CorpusError(
-                f"{source.path}:{number} is not a JSON object with a text {wanted}, nor a thread with 'posts'. "
-                f"Another field: {source.path.name}#field."
-            ) from error
+                yield entry
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{type(value).__name__} is no text")
-    return value
+def _entry(row: Any, source: Source) -> Entry:
+    """A row that has the fields asked for is a text; else it may be a thread with 'posts'."""
+    if not isinstance(row, Mapping):
+        raise TypeError("is no JSON object")
+    try:
+        text = "".join(_text(row, field) for field in source.fields).strip()
+    except KeyError as missing:
+        if "posts" not in row:
+            raise LookupError(
+                f"has no field {missing} and is no thread with 'posts'; other fields: {source.path.name}#field"
+            ) from missing
+        return _sound(forum.posts_of_thread(row))
+    metadata = row.get("metadata")
+    if source.fields == TEXT and isinstance(metadata, Mapping) and "original_ids" in metadata:  # AI2's 4chan threads
+        return _sound(forum.posts_of_plain_thread(text))
+    return _sound([Document(text, forum.toxicity_of(row))])[0]
 
 
-def _forum_csv(lines: BinaryIO, source: Source) -> Iterator[str]:
-    """Threads of a crawl with the columns `comment` (or `com`) and `thread`: rows that follow one another."""
-    rows = csv.reader((line for _, line in _numbered(lines, source.path)), strict=True)
-    header = next(_checked(rows, source.path, 0), [])
-    column = next((name for name in ("comment", "com") if name in header), None)
-    if column is None or "thread" not in header:
+def _text(row: Mapping[str, Any], field: str) -> str:
+    """A field's text, "" for null; `outer.inner` reaches into an object."""
+    outer, dot, inner = field.partition(".")
+    if field not in row and dot and isinstance(row.get(outer), Mapping):
+        return _text(row[outer], inner)
+    value = row[field]
+    if not isinstance(value, str | None):
+        raise TypeError(f"has {type(value).__name__} in the field {field!r}, where text is expected")
+    return value or ""
+
+
+def _sound(documents: list[Document]) -> list[Document]:
+    """The same documents, if each can be written down."""
+    for document in documents:
+        document.text.encode()
+    return documents
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a line, without its words."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"is not JSON: {error.msg} at column {error.colno}"
+    if isinstance(error, UnicodeEncodeError):
+        return "holds half of a surrogate pair"
+    if isinstance(error, RecursionError):
+        return "is not JSON that can be read: too many levels"
+    return f"{error.args[0]}"
+
+
+def _csv(lines: Lines, source: Source) -> Iterator[Entry]:
+    """Texts of the columns asked for; else threads of a crawl: `comment` or `com`, rows of one `thread` in a row."""
+    rows = _rows(lines)
+    begins, header = next(rows, (1, []))
+    if not header:
+        return
+    body = next((name for name in ("comment", "com") if name in header), "")
+    if set(source.fields) <= set(header):
+        columns = [header.index(field) for field in source.fields]
+        for _, row in rows:
+            yield Document("".join(row[column] for column in columns).strip())
+    elif body and "thread" in header:
+        for _, group in itertools.groupby(rows, key=lambda numbered: numbered[1][header.index("thread")]):
+            yield list(_posts(group, header.index(body), lines))
+    else:
+        shown = ", ".join(name[:30] for name in header[:12])
         raise CorpusError(
-            f"{source.path}:1 should name the columns 'comment' (or 'com') and 'thread'; it has {header}."
+            f"{lines.where}:{begins} has no column {' nor '.join(source.fields)} and is no crawl with 'thread' and "
+            f"'comment'. Columns: {shown}. Name one: {source.path.name}#column."
         )
-    body, key = header.index(column), header.index("thread")
-    for _, posts in itertools.groupby(_checked(rows, source.path, len(header)), key=lambda row: row[key]):
-        yield thread(row[body] for row in posts)
 
 
-def _checked(rows: Any, path: Path, width: int) -> Iterator[list[str]]:
-    """Rows with as many cells as the header; 0 takes any number."""
-    while True:
+def _posts(rows: Iterator[tuple[int, list[str]]], column: int, lines: Lines) -> Iterator[Document]:
+    for begins, row in rows:
         try:
-            row = next(rows)
+            post = Document(forum.clean_post(row[column]))
+        except ValueError as error:  # a character reference of thousands of digits
+            lines.damaged(_reason(error), begins)
+        else:
+            yield post
+
+
+def _rows(lines: Lines) -> Iterator[tuple[int, list[str]]]:
+    """Rows with the line where each begins: the header, then those of as many cells."""
+    reader, width = csv.reader(iter(lines), strict=True), 0
+    while True:
+        begins = lines.number + 1
+        try:
+            row = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            raise CorpusError(f"{path}:{rows.line_num} is damaged: {error}.") from error
-        if width and len(row) != width:
-            raise CorpusError(f"{path}:{rows.line_num} has {len(row)} cells; the header has {width}.")
-        yield row
+            lines.damaged(f"is no CSV: {error}", begins)
+            continue
+        if width and row and len(row) != width:
+            lines.damaged(f"has {len(row)} cells; the header has {width}", begins)
+        elif row:
+            width = width or len(row)
+            yield begins, row
 
 
-def _plain(lines: BinaryIO, source: Source) -> Iterator[str]:
-    """Plain text: an empty line ends a document."""
-    paragraph: list[str] = []
-    for _, line in _numbered(lines, source.path):
-        if line.strip():
-            paragraph.append(line)
-        elif paragraph:
-            yield "".join(paragraph)
-            paragraph = []
-    yield "".join(paragraph)
+def _plain(lines: Lines, source: Source) -> Iterator[Entry]:
+    """An empty line ends a document."""
+    for filled, group in itertools.groupby(lines, key=lambda line: bool(line.strip())):
+        if filled:
+            yield Document("".join(group).strip())
+
+
+Reader = Callable[[Lines, Source], Iterator[Entry]]
+READERS: dict[str, Reader] = {".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json_lines, ".csv": _csv}
+READERS |= {".txt": _plain, ".tar": _json_lines}

@@ -1,0 +1,109 @@
+"""The lines of files that may be packed: each decoded alone, so that damage is found on its own line."""
+
+import contextlib
+import gzip
+import io
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import zstandard
+
+from training.document import CorpusError, Ledger
+
+PACKED = {".gz", ".zst"}
+ZSTD_WINDOW = 2**31  # the published /pol/ archive was packed with a long window
+LONGEST_LINE = 2**28
+UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError, tarfile.TarError)
+
+
+@dataclass
+class Damage:
+    """Goes past as many damaged lines of one source as are tolerated, each of them listed in the ledger."""
+
+    tolerated: int
+    ledger: Ledger
+    lines: int = 0
+
+    def report(self, where: Path, number: int, reason: str, n_lines: int = 1) -> None:
+        """Of lines that begin at `number`: count them and return, or raise."""
+        self.lines += n_lines
+        if self.lines > self.tolerated:
+            raise CorpusError(
+                f"{where}:{number} {reason}. Mend it, or go past damaged lines: --skip-damaged {self.lines} would do "
+                "as far as has been read."
+            )
+        self.ledger.damaged.append(f"{where.name}:{number} {reason}" + (f" ({n_lines} lines)" if n_lines > 1 else ""))
+
+
+class Lines:
+    """UTF-8 lines of an unpacked file, read once; `number` is that of the last one, from 1."""
+
+    def __init__(self, file: BinaryIO, where: Path, damage: Damage) -> None:
+        self.where, self.number, self._file, self._damage = where, 0, file, damage
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._read():
+            try:
+                yield line.decode("utf-8-sig" if self.number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                self.damaged(f"is no UTF-8: {error.reason} at byte {error.start}")
+
+    def damaged(self, reason: str, begins: int | None = None) -> None:
+        """Report the last line, or all from `begins` on."""
+        first = self.number if begins is None else begins
+        self._damage.report(self.where, first, reason, max(self.number - first + 1, 1))
+
+    def _read(self) -> bytes:
+        self.number += 1
+        try:
+            line = self._file.readline(LONGEST_LINE + 1)
+        except UNREADABLE as error:
+            raise CorpusError(
+                f"{self.where}:{self.number} cannot be read: {error}. The file is damaged from here on; fetch it again."
+            ) from error
+        if len(line) > LONGEST_LINE:
+            raise CorpusError(f"{self.where}:{self.number} is longer than {LONGEST_LINE:,} bytes: no line of text.")
+        return line
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a file that may be packed."""
+    with contextlib.ExitStack() as stack:
+        raw: Any = stack.enter_context(path.open("rb"))
+        if path.suffix == ".gz":
+            raw = stack.enter_context(gzip.GzipFile(fileobj=raw))
+        elif path.suffix == ".zst":
+            unpacker = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+            raw = stack.enter_context(unpacker.stream_reader(raw, read_across_frames=True))
+        yield io.BufferedReader(raw)
+
+
+def members(file: BinaryIO, path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Files inside a tar stream, one after the other, each under the archive's path."""
+    try:
+        with tarfile.open(fileobj=file, mode="r|", tarinfo=_Header) as archive:
+            while (member := archive.next()) is not None:
+                if member.isfile() and (content := archive.extractfile(member)) is not None:
+                    name = member.name.encode(errors="replace").decode()
+                    yield Path(f"{path}/{name}"), content  # type: ignore[misc]
+                archive.members.clear()  # type: ignore[attr-defined]  # it would remember every one
+    except Exception as error:  # a damaged header makes tarfile raise errors of any kind
+        raise CorpusError(f"{path}:1 cannot be read as a tar archive: {error}. Fetch it again.") from error
+
+
+class _Header(tarfile.TarInfo):
+    """tarfile takes a damaged header behind the first member for the archive's end: text would be lost silently."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Header":
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # two empty blocks, as an archive should end
+            raise
+        except tarfile.HeaderError as error:
+            raise OSError(f"{error} at byte {archive.offset}") from error
