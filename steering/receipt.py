@@ -94,47 +94,54 @@ def compare(
 ) -> list[tuple[Shift, ...]]:
     """Each row's shifts along its directions, or ShiftMissed.
 
-    What was requested is computed from the directions by the layer's own `o_proj` and not by the code that pushed.
+    What was requested is computed from the directions by each layer's own `o_proj` and not by the code that pushed. All
+    layers go together: a loop over them needs twice as many operations, and on small models these are what costs.
     """
-    rows: list[list[Shift]] = [[] for _ in sigmas]
-    for layer, members in by_layer(lens, directions).items():
-        per_sigma = torch.stack([through_o_proj(lens, direction) for direction in members])
-        requested = sigmas[:, None] * per_sigma.sum(dim=0)
-        measured = _difference(lens, layer, requested, seen.get(layer, []))
-        units = torch.nn.functional.normalize(per_sigma, dim=-1)
-        along = zip((requested @ units.T).tolist(), (measured @ units.T).tolist(), strict=True)
-        for shifts, (asked, arrived) in zip(rows, along, strict=True):
-            for direction, one, other in zip(members, asked, arrived, strict=True):
-                shifts.append(Shift(direction.head, one, other))
-    return [tuple(shifts) for shifts in rows]
+    if not directions:
+        return [() for _ in sigmas]
+    layers = by_layer(lens, directions)
+    members = [direction for ones in layers.values() for direction in ones]
+    layer_of = torch.tensor([i for i, ones in enumerate(layers.values()) for _ in ones])
+    per_sigma = torch.cat([through_o_proj(lens, layer, ones) for layer, ones in layers.items()])
+    whole = torch.zeros(len(layers), lens.d_model).index_add_(0, layer_of, per_sigma)
+    requested = sigmas[:, None, None] * whole
+    measured = _difference(lens, list(layers), requested, seen)
+    units = torch.nn.functional.normalize(per_sigma, dim=-1)
+    along = torch.stack([requested, measured])[:, :, layer_of].mul_(units).sum(dim=-1).tolist()
+    return [
+        tuple(Shift(d.head, one, other) for d, one, other in zip(members, asked, arrived, strict=True))
+        for asked, arrived in zip(*along, strict=True)
+    ]
 
 
-def through_o_proj(lens: Lens, direction: Direction) -> Float[Tensor, "d_model"]:
-    """One standard deviation along a direction, as the layer's `o_proj` writes it; float32 on the CPU."""
-    heads = torch.zeros(lens.grid.n_heads, lens.grid.d_head)
-    heads[direction.head.index] = direction.push(1.0).float().cpu()
-    weight = o_proj(lens, direction.head.layer).weight.detach().float().cpu()
-    return torch.nn.functional.linear(heads.flatten(), weight)
+def through_o_proj(lens: Lens, layer: int, directions: Sequence[Direction]) -> Float[Tensor, "direction d_model"]:
+    """One standard deviation along each direction, as its layer's `o_proj` writes it; float32 on the CPU."""
+    heads = torch.zeros(len(directions), lens.grid.n_heads, lens.grid.d_head)
+    for of_one, direction in zip(heads, directions, strict=True):
+        of_one[direction.head.index] = direction.push(1.0)
+    return torch.nn.functional.linear(heads.flatten(1), o_proj(lens, layer).weight.detach().float().cpu())
 
 
 def _difference(
-    lens: Lens, layer: int, requested: Float[Tensor, "batch d_model"], seen: Sequence[Tensor]
-) -> Float[Tensor, "batch d_model"]:
-    """What the push changed at the last position; it must be what was asked, to the number format's rounding."""
-    if len(seen) != 2:
-        raise ShiftMissed(
-            _sentence(lens, layer, f"`o_proj` ran {len(seen) // 2} times in the first step instead of once")
-        )
-    before, after = (output[:, -1].float().cpu() for output in seen)
+    lens: Lens, layers: Sequence[int], requested: Float[Tensor, "batch layer d_model"], seen: Mapping[int, list[Tensor]]
+) -> Float[Tensor, "batch layer d_model"]:
+    """What the pushes changed at the last position; it must be what was asked, to the number format's rounding."""
+    for layer in layers:
+        if len(noted := seen.get(layer, [])) != 2:
+            raise ShiftMissed(
+                _sentence(lens, layer, f"`o_proj` ran {len(noted) // 2} times in the first step instead of once")
+            )
+    before, after = (torch.stack([seen[layer][i][:, -1] for layer in layers], dim=1).float().cpu() for i in (0, 1))
     measured = after - before
     rounding = torch.finfo(lens.dtype).eps * (before.abs() + 2 * requested.abs()) + 1e-6 * requested.norm(
         dim=-1, keepdim=True
     )
     miss = (measured - requested).abs() - rounding
     if bool((miss > 0).any()):
-        row = int(miss.amax(dim=-1).argmax())
-        asked, arrived = requested[row].norm().item(), measured[row].norm().item()
-        raise ShiftMissed(_sentence(lens, layer, f"a shift of length {asked:.4g} was asked and {arrived:.4g} arrived"))
+        row, i = divmod(int(miss.amax(dim=-1).argmax()), len(layers))
+        asked, arrived = requested[row, i].norm().item(), measured[row, i].norm().item()
+        what = f"a shift of length {asked:.4g} was asked and {arrived:.4g} arrived"
+        raise ShiftMissed(_sentence(lens, layers[i], what))
     return measured
 
 

@@ -258,6 +258,15 @@ def test_a_receipt_says_what_was_asked_and_what_arrived(lens: Lens) -> None:
     assert receipt.to_dict()["shifts"][0]["head"] == "L0H1"
 
 
+def test_a_receipt_asks_for_what_the_directions_say_layer_by_layer(lens: Lens) -> None:
+    (text,) = generate(lens, [Row(PROMPT, -5)], DIRECTIONS, Sampling(max_tokens=1))
+    pushed = {d.head: d.push(1.0) @ lens.W_O(d.head.layer)[d.head.index] for d in DIRECTIONS}
+    for shift in text.receipt.shifts:
+        own = pushed[shift.head]
+        whole = sum(push for head, push in pushed.items() if head.layer == shift.head.layer)
+        assert shift.requested == pytest.approx(float(-5 * whole @ own / own.norm()), rel=1e-5)
+
+
 def test_a_dropped_layer_is_an_error_and_not_a_quiet_plain_text(lens: Lens, monkeypatch: pytest.MonkeyPatch) -> None:
     def without_layer_1(*args: object) -> dict[int, torch.Tensor]:
         found = pushes(*args)  # type: ignore[arg-type]
