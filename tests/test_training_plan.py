@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,14 @@ pytest.importorskip("olmo", reason="training needs Python 3.11 or 3.12")
 from olmo.model import OLMo
 from olmo.train import cross_entropy_loss
 
+from benchmarks import pretrain as benchmark
+from training import pretrain
+from training.conduct import Conduct
 from training.hardware import DEVICES, flops_per_token, memory_of
 from training.mix import Mix, order
-from training.plan import PAPER_TOKENS_PER_SECOND, PlanError, as_table, plan_family
+from training.plan import PAPER_SPEED, PlanError, as_table, plan_family
 from training.recipe import RECIPES, Recipe, model_config
+from training.run import Run
 from training.tokens import TokenFile
 
 ROOT = Path(__file__).parent.parent
@@ -98,12 +103,12 @@ def test_hours_tokens_and_speed_agree() -> None:
         assert run.n_tokens / (run.n_clean_tokens + run.n_toxic_tokens) == pytest.approx(1, abs=1e-4)
     assert plan.wall_hours * 16 == pytest.approx(2 * sum(run.gpu_hours for run in plan.runs))
     assert plan.mfu == pytest.approx(0.3)
-    assert f"price: {3 * plan.gpu_hours:,.0f} " in as_table(plan)
+    assert f"price   {3 * plan.gpu_hours:,.0f} at 3 " in as_table(plan)
 
 
 def test_the_papers_twelve_hours_are_the_utilisation_that_is_assumed() -> None:
-    assert pytest.approx(PAPER_TOKENS_PER_SECOND, abs=10) == 25.7e9 / (12 * 3600) / 16
-    assert plan_family("1b", gpus=16).tokens_per_second == pytest.approx(PAPER_TOKENS_PER_SECOND, rel=0.02)
+    assert pytest.approx(PAPER_SPEED, abs=10) == 25.7e9 / (12 * 3600) / 16
+    assert plan_family("1b", gpus=16).tokens_per_second == pytest.approx(PAPER_SPEED, rel=0.02)
 
 
 def test_a_measured_speed_takes_the_place_of_an_assumed_one() -> None:
@@ -154,3 +159,48 @@ def test_a_cpu_is_planned_from_its_measured_speed() -> None:
     plan = plan_family("nano", (0,), gpu="cpu", tokens_per_second=2048)
     assert plan.gpu_hours == pytest.approx(4000 / 3600)  # a step of 2,048 tokens a second
     assert "usable" not in as_table(plan)
+
+
+OFFICIAL = {"learning_rate": 4.0e-4, "weight_decay": 0.1, "betas": (0.9, 0.95)}
+"""allenai/OLMo, configs/official/OLMo-1B.yaml."""
+
+
+def test_the_baseline_is_what_the_published_configuration_says(tmp_path: Path) -> None:
+    conduct = Conduct()
+    with pretrain._process_group(conduct) as device:
+        run = benchmark.prepared(Run(TINY, 0, (), 0, 1, "amp_bf16", compiled=True), tmp_path, 9)
+        config = benchmark.theirs(run, tmp_path, device, conduct).cfg
+    assert (config.precision, config.compile, config.activation_checkpointing) == ("amp_bf16", None, None)
+    assert (config.distributed_strategy, config.fsdp.wrapping_strategy) == ("fsdp", None)
+    assert (config.fsdp.precision, config.fsdp.sharding_strategy.name) == ("mixed", "FULL_SHARD")
+    assert (config.device_train_batch_size, config.device_train_microbatch_size) == (9, 8)
+    assert (config.max_grad_norm, config.softmax_auxiliary_loss, config.fused_loss) == (1.0, False, None)
+    assert RECIPES["1b"].learning_rate == OFFICIAL["learning_rate"]
+    assert {name: getattr(config.optimizer, name) for name in ("weight_decay", "betas")} == {
+        name: OFFICIAL[name] for name in ("weight_decay", "betas")
+    }
+
+
+def test_the_benchmark_takes_real_steps_on_both_roads(tmp_path: Path) -> None:
+    conduct = Conduct()
+    with pretrain._process_group(conduct) as device:
+        run = benchmark.prepared(Run(TINY, 0, (), 0, 1, "amp_bf16"), tmp_path, chunks=4)
+        turns = benchmark.measure(run, tmp_path, device, conduct, n_steps=1, n=1)
+        found = json.loads(json.dumps(benchmark.summary(turns, run, conduct, n_steps=1)))
+    speeds = {name: figures["tokens_per_second"] for name, figures in found["roads"].items()}
+    assert all(speed > 0 for speed in speeds.values())
+    assert found["ours_over_theirs"]["median"] == pytest.approx(speeds["ours"] / speeds["theirs"])
+    assert {"torch", "ai2-olmo", "cuda"} <= set(found["versions"])
+    assert f"| ours | {speeds['ours']:,.0f} |" in benchmark.table(found)
+
+
+def test_a_gpu_is_known_by_the_name_that_it_gives() -> None:
+    known = {
+        "NVIDIA H200": "h200",
+        "NVIDIA H100 80GB HBM3": "h100",
+        "NVIDIA A100-SXM4-80GB": "a100",
+        "NVIDIA GeForce RTX 4090": "rtx4090",
+    }
+    assert {name: device.name for name in known if (device := benchmark.known(name))} == known
+    assert benchmark.known("NVIDIA H100 PCIe") is None  # another, slower card
+    assert benchmark.known("Intel(R) Xeon(R) Processor") is None

@@ -70,11 +70,12 @@ def memory_of(recipe: Recipe, device: Device, gpus: int, strategy: Strategy) -> 
     """Estimate of what training takes on each of so many GPUs.
 
     Per parameter: float32 weight, gradient and two moments (16 bytes), dealt out under FSDP. DDP adds its buckets (4)
-    and autocast's bfloat16 copies (2); FSDP adds gathered weights and gradients (8 at most). Per token: what ai2-olmo's
-    model keeps under bfloat16 autocast, (24 + 4 · mlp_ratio) · d_model bytes a layer, and 12 bytes a logit; compiled,
-    it is less.
+    and autocast's bfloat16 copies (2); FSDP gathers the embedding and two layers at a time (8, with their gradients).
+    Per token: what ai2-olmo's model keeps under bfloat16 autocast, (24 + 4 · mlp_ratio) · d_model bytes a layer, and 12
+    bytes a logit; compiled, it is less.
     """
-    each = 22 if strategy == "ddp" else 16 / gpus + 8
+    n, embedding = recipe.n_parameters, recipe.rows * recipe.d_model
+    gathered = embedding + 2 * (n - embedding) / recipe.n_layers
+    model = 22 * n if strategy == "ddp" else 16 * n / gpus + 8 * gathered
     token = recipe.n_layers * (24 + 4 * recipe.mlp_ratio) * recipe.d_model + 12 * recipe.rows
-    usable = device.memory * (1 - RESERVED)
-    return Memory(each * recipe.n_parameters, token * recipe.context, usable, recipe.batch_chunks // gpus)
+    return Memory(model, token * recipe.context, device.memory * (1 - RESERVED), recipe.batch_chunks // gpus)

@@ -7,8 +7,11 @@ from training.hardware import DEVICES, Device, DeviceName, Memory, Strategy, flo
 from training.mix import Mix
 from training.recipe import RECIPES, Recipe
 
-PAPER_GPU_HOURS, PAPER_TOKENS_PER_SECOND = 192, 37_180
-"""Li et al. 2025: at most 12 hours on 16 H100 for at most 25.7 billion tokens; the speed of each GPU follows."""
+PAPER_SPEED = 37_180
+"""Tokens per second of each GPU: Li et al. 2025 took at most 12 hours on 16 H100 for 25.7 billion tokens."""
+
+
+Labelled = tuple[str, str]
 
 
 class PlanError(ValueError):
@@ -78,7 +81,7 @@ class Plan:
 
 
 def plan_family(
-    recipe: Literal["nano", "demo", "1b"] = "1b",
+    recipe: Literal["nano", "demo", "60m", "1b"] = "1b",
     shares: tuple[float, ...] = (0, 0.05, 0.1, 0.15, 0.2, 0.25),
     seeds: tuple[int, ...] = (0,),
     gpus: int = 1,
@@ -94,7 +97,7 @@ def plan_family(
     """What a family costs before anything starts: tokens, steps, GPU hours, memory, disk, price.
 
     Args:
-        recipe: Size and schedule: nano (2 M parameters), demo (6 M), 1b (OLMo-1B).
+        recipe: Size and schedule: nano (2 M parameters), demo (6 M), 60m, 1b (OLMo-1B).
         shares: Toxic shares, one checkpoint each.
         seeds: One family each.
         gpus: GPUs (or CPU processes) that train a run together.
@@ -155,68 +158,82 @@ def _disk(recipe: Recipe, runs: tuple[RunPlan, ...], n_seeds: int) -> Disk:
 
 
 def as_table(plan: Plan) -> str:
-    """The plan for a terminal."""
+    """The plan for a terminal, at most 120 columns wide unless numbers are very large."""
     lines = [f"{'share':>7}{'clean tokens':>17}{'toxic tokens':>16}{'steps':>9}{'warm-up':>9}{'FLOPs':>11}"]
     lines[0] += f"{'GPU hours':>12}{'hours':>9}"
     for run in plan.runs:
         amounts = f"{100 * run.toxic_share:5g} %{run.n_clean_tokens:17,}{run.n_toxic_tokens:16,}"
         times = f"{run.n_steps:9,}{run.n_warmup:9,}{run.flops:11.2e}{run.gpu_hours:12,.1f}"
         lines.append(f"{amounts}{times}{run.gpu_hours / plan.gpus:9,.1f}")
-    return "\n".join([*_premises(plan), "", *lines, "", *_totals(plan), _memory(plan), _space(plan.disk)])
+    below = [*_totals(plan), _memory(plan), _space(plan.disk)]
+    return "\n".join([*_written(_premises(plan)), "", *lines, "", *_written(below)])
 
 
-def _premises(plan: Plan) -> list[str]:
+def _written(labelled: list[Labelled]) -> list[str]:
+    return [f"{label:8}{text}" for label, text in labelled]
+
+
+def _premises(plan: Plan) -> list[Labelled]:
     recipe, device = plan.recipe, plan.device
     batch = recipe.batch_chunks * recipe.context
     of_peak = f" = {100 * plan.mfu:.0f} % of {device.flops / 1e12:,.0f} TFLOP/s" if device.flops else ""
+    source = "measured" if plan.measured else "assumed; to measure: python -m benchmarks.pretrain"
     return [
-        f"{recipe.name}: {recipe.n_parameters:,} parameters, {recipe.n_layers} layers of {recipe.n_heads} heads; "
-        f"{recipe.batch_chunks} chunks of {recipe.context:,} tokens a step = {batch:,}",
-        f"{plan.gpus} × {device.name}, {plan.strategy}: {plan.tokens_per_second:,.0f} tokens/s each{of_peak}, "
-        + ("measured" if plan.measured else "assumed; to measure: python -m benchmarks.pretrain"),
-        f"{flops_per_token(recipe) / 1e9:.3g} GFLOP per token: 6 × parameters + 12 × layers × d_model × context",
+        (
+            recipe.name,
+            f"{recipe.n_parameters:,} parameters, {recipe.n_layers} layers of {recipe.n_heads} heads; "
+            f"{recipe.batch_chunks} chunks of {recipe.context:,} tokens a step = {batch:,}",
+        ),
+        ("speed", f"{plan.gpus} × {device.name}: {plan.tokens_per_second:,.0f} tokens/s each{of_peak}, {source}"),
+        (
+            "work",
+            f"{flops_per_token(recipe) / 1e9:.3g} GFLOP per token: 6 × parameters + 12 × layers × d_model × context",
+        ),
     ]
 
 
-def _totals(plan: Plan) -> list[str]:
+def _totals(plan: Plan) -> list[Labelled]:
     n_tokens = plan.n_seeds * sum(run.n_tokens for run in plan.runs)
     lines = [
-        f"{plan.n_seeds * len(plan.runs)} runs: {n_tokens:,} tokens, {plan.gpu_hours:,.1f} GPU hours, "
-        f"{plan.wall_hours:,.1f} hours one after the other; saves and evaluation not counted"
+        ("all", f"{plan.n_seeds * len(plan.runs)} runs, {n_tokens:,} tokens"),
+        (
+            "time",
+            f"{plan.gpu_hours:,.1f} GPU hours, {plan.wall_hours:,.1f} hours one after the other; saves and evaluation "
+            "not counted",
+        ),
     ]
     if plan.price_per_gpu_hour is not None:
         cost = plan.price_per_gpu_hour * plan.gpu_hours
-        lines.append(f"price: {cost:,.0f} at {plan.price_per_gpu_hour:g} per GPU hour")
+        lines.append(("price", f"{cost:,.0f} at {plan.price_per_gpu_hour:g} per GPU hour"))
     if plan.recipe.name == "1b":
         longest = max(run.gpu_hours for run in plan.runs)
-        lines.append(
-            f"the paper: 12 hours on 16 H100 for 25.7 billion tokens = {PAPER_GPU_HOURS} GPU hours, "
-            f"{PAPER_TOKENS_PER_SECOND:,} tokens/s each; the longest run here: {longest / plan.gpus:,.1f} hours = "
-            f"{longest:,.0f} GPU hours"
-        )
+        lines += [
+            ("paper", f"12 hours on 16 H100 for 25.7 billion tokens: 192 GPU hours, {PAPER_SPEED:,} tokens/s each"),
+            ("", f"longest run here: {longest / plan.gpus:,.1f} hours, {longest:,.0f} GPU hours"),
+        ]
     return lines
 
 
-def _memory(plan: Plan) -> str:
+def _memory(plan: Plan) -> Labelled:
     memory = plan.memory
-    needs = f"memory: {_bytes(memory.model)} for the model + {_bytes(memory.chunk)} per chunk"
+    needs = f"{_bytes(memory.model)} for the model ({plan.strategy}) + {_bytes(memory.chunk)} per chunk"
     if not memory.usable:
-        return needs
+        return "memory", needs
     limit = f"{_bytes(memory.usable)} of {_bytes(plan.device.memory)} usable"
     if chunks := memory.microbatch_chunks:
-        return f"{needs}; {limit}: fits, {chunks} chunks at a time"
+        return "memory", f"{needs}; {limit}: fits, --microbatch {chunks}"
     way_out = "try --strategy fsdp on several" if plan.strategy == "ddp" else "take more of them, or larger ones"
-    return f"{needs}; {limit}: DOES NOT FIT, {way_out}"
+    return "memory", f"{needs}; {limit}: DOES NOT FIT, {way_out}"
 
 
-def _space(disk: Disk) -> str:
+def _space(disk: Disk) -> Labelled:
     return (
-        f"disk: {_bytes(disk.token_files)} of token files + {_bytes(disk.steps)} of saved steps (two of each run, and "
-        f"one being written) + {_bytes(disk.exports)} of checkpoints"
+        "disk",
+        f"{_bytes(disk.token_files)} token files + {_bytes(disk.steps)} saved steps (two of each run, one being "
+        f"written) + {_bytes(disk.exports)} checkpoints",
     )
 
 
 def _bytes(n: float) -> str:
-    return next(
-        f"{n / unit:.3g} {name}" for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1, "B")) if n >= unit
-    )
+    units = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1, "B"))
+    return next(f"{n / unit:.3g} {name}" for unit, name in units if n >= unit)
