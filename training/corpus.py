@@ -128,7 +128,7 @@ def _entries(source: Source, damage: Damage) -> Iterator[Entry]:
             try:
                 yield _entry(row, source)
             except (ValueError, TypeError, LookupError) as error:
-                damage.report(Path(str(source)), number, _reason(error))
+                damage.report(Path(str(source.hub)), number, _reason(error))
         return
     with opened(source.path) as file:
         if _kind(source.path) != ".tar":

@@ -58,13 +58,13 @@ class Lines:
         self._damage.report(self.where, first, reason, max(self.number - first + 1, 1))
 
     def _read(self) -> bytes:
-        self.number += 1
         try:
             line = self._file.readline(LONGEST_LINE + 1)
         except UNREADABLE as error:
             raise CorpusError(
-                f"{self.where}:{self.number} cannot be read: {error}. The file is damaged from here on; fetch it again."
+                f"{self.where}:{self.number + 1} cannot be read: {error}. The rest is damaged; fetch it again."
             ) from error
+        self.number += bool(line)
         if len(line) > LONGEST_LINE:
             raise CorpusError(f"{self.where}:{self.number} is longer than {LONGEST_LINE:,} bytes: no line of text.")
         return line

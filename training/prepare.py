@@ -3,7 +3,6 @@
 import hashlib
 import ipaddress
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from training.corpus import TEXT, Document, Ledger, Reading, Source, documents
+from training.words import words_of
 
 EMAIL, PHONE, IP = "|||EMAIL_ADDRESS|||", "|||PHONE_NUMBER|||", "|||IP_ADDRESS|||"
 PLACEHOLDERS = (EMAIL, PHONE, IP)
@@ -20,8 +20,6 @@ LONG_CHARS = 20
 """Of a normalised text to exclude; a shorter one would be found in almost anything and must be the whole document."""
 ANCHOR_WORDS = 3
 
-WORDS = re.compile(r"[^\W_]+")
-APOSTROPHES = re.compile("['’`´]")
 # Each begins with a plain set of characters, so that text without them is passed at once, and looks back only then;
 # no piece can begin inside a longer run, so that no text takes more than linear time.
 EMAIL_ADDRESS = re.compile(r"[\w.+%-](?<![\w.+%-].)[\w.+%-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])")
@@ -121,11 +119,6 @@ def texts_of(source: Source) -> Iterator[str]:
         yield from document.text.splitlines() if plain else [document.text]
 
 
-def normalized(text: str) -> list[str]:
-    """The words of a text, so that case, spacing and punctuation do not count."""
-    return WORDS.findall(APOSTROPHES.sub("", unicodedata.normalize("NFKC", text).casefold()))
-
-
 @dataclass(frozen=True)
 class Exclusion:
     """Texts that no document may contain, found by a few words of each."""
@@ -137,7 +130,7 @@ class Exclusion:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Exclusion":
-        words = {" ".join(text): text for text in map(normalized, texts) if text}
+        words = {" ".join(text): text for text in map(words_of, texts) if text}
         long = {text: words[text] for text in words if len(text) >= LONG_CHARS}
         common = Counter(run for text in long.values() for run in _runs(text, min(len(text), ANCHOR_WORDS)))
         anchored: dict[int, dict[tuple[str, ...], list[str]]] = defaultdict(lambda: defaultdict(list))
@@ -148,17 +141,15 @@ class Exclusion:
 
     def hits(self, text: str) -> bool:
         """Whether a document is or contains one of the texts."""
-        words = normalized(text)
+        words = words_of(text)
         joined = " ".join(words)
-        if joined in self.whole:
-            return True
-        for n_words, texts in self.anchored.items():
-            if not texts.keys().isdisjoint(_runs(words, n_words)):
-                within = f" {joined} "
-                found = texts.keys() & set(_runs(words, n_words))
-                if any(f" {candidate} " in within for run in found for candidate in texts[run]):
-                    return True
-        return False
+        within = f" {joined} "
+        return joined in self.whole or any(
+            f" {candidate} " in within
+            for n_words, texts in self.anchored.items()
+            for run in filter(texts.__contains__, _runs(words, n_words))
+            for candidate in texts[run]
+        )
 
 
 def masked(text: str, ledger: Ledger) -> str:
