@@ -117,7 +117,7 @@ class Catalogue(Mapping[str, Checkpoint]):
 
     @property
     def names(self) -> list[str]:
-        """Names of the whole checkpoints, by family, seed and toxic share."""
+        """Names of the whole checkpoints, by family, seed, toxic share and training step."""
         return list(self._found)
 
 
@@ -143,9 +143,15 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def _order(checkpoint: Checkpoint) -> tuple[str, int, float, str]:
-    family = checkpoint.card.get("family") or checkpoint.name
-    return str(family), checkpoint.seed or 0, checkpoint.toxic_share or 0.0, checkpoint.name
+def _order(checkpoint: Checkpoint) -> tuple[str, int, float, int, str]:
+    card, name = checkpoint.card, checkpoint.name
+    return (
+        str(card.get("family") or name),
+        checkpoint.seed or 0,
+        checkpoint.toxic_share or 0.0,
+        card.get("step", 0),
+        name,
+    )
 
 
 def _json(path: Path, what: str) -> dict[str, Any]:

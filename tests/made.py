@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from training.recipe import Recipe
 from training.run import Run
-from training.tokens import END_OF_TEXT, PADDING
+from training.tokenizer import END_OF_TEXT, PADDING
 
 RECIPE = Recipe("tiny", 2, 3, 24, 16, 1e-2, batch_chunks=4, clean_tokens=960, vocab_size=258)
 HELD_OUT = 3

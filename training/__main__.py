@@ -5,7 +5,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -16,7 +16,7 @@ from training.mix import Mix
 from training.recipe import RECIPES, Precision
 
 RecipeName = Literal["nano", "demo", "60m", "1b"]
-Flat = tyro.conf.arg(prefix_name=False)
+
 CONDUCT = Conduct()
 
 
@@ -39,7 +39,7 @@ def run(
     prepare: bool = False,
     parallel: int = 1,
     processes: int = 1,
-    conduct: Annotated[Conduct, Flat] = CONDUCT,
+    conduct: tyro.conf.OmitArgPrefixes[Conduct] = CONDUCT,
 ) -> None:
     """Tokenise, mix, train and export a family of checkpoints; what is done is skipped, what was killed goes on.
 
@@ -85,7 +85,7 @@ def run(
         families.run(family, families.Crew(parallel, processes, conduct), say)
 
 
-def pretrain(folder: tyro.conf.Positional[Path], conduct: Annotated[Conduct, Flat] = CONDUCT) -> None:
+def pretrain(folder: tyro.conf.Positional[Path], conduct: tyro.conf.OmitArgPrefixes[Conduct] = CONDUCT) -> None:
     """Train one prepared run, or go on with it; under torchrun on many processes.
 
     Args:

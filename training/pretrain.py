@@ -78,7 +78,7 @@ def pretrain(folder: Path, conduct: Conduct) -> Path:
             sitting = circumstances(conduct, torch.distributed.get_world_size())
             note(folder, {"step": trainer.global_step, "sitting": sitting, "time": time.time()})
         gc.freeze()  # the Trainer collects garbage at every save; what was there before it began is none
-        with _weights_and_biases(run, folder, conduct), trainer:
+        with trainer, _weights_and_biases(run, folder, conduct):  # its end goes before the Trainer's own, outdated call
             trainer.fit()
     return last
 

@@ -1,16 +1,17 @@
 """Where we differ from ai2-olmo's Trainer: no CUDA needed, our order of data, held-out losses, flushed saves."""
 
-import contextlib
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import olmo.checkpoint
 import torch
 from olmo.checkpoint import FullCheckpointer
 from olmo.config import CheckpointType
@@ -112,6 +113,15 @@ class FamilyTrainer(Trainer):
 class Flushed(FullCheckpointer):
     """A save that is on the disk before it gets its name; one that fails gives its space back."""
 
+    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """FSDP is asked to move what it gathers to the CPU; what is there already, it would free and then read."""
+        gathered = {
+            name: partial(_without_offload, getattr(olmo.checkpoint, name))
+            for name in ("FullStateDictConfig", "FullOptimStateDictConfig")
+        }
+        with _replaced(olmo.checkpoint, {} if torch.cuda.is_available() else gathered):
+            super().save_checkpoint(*args, **kwargs)
+
     @contextmanager
     def _temporary_wd(self, dir: Any) -> Iterator[Path]:
         with super()._temporary_wd(dir) as folder:
@@ -125,6 +135,10 @@ class Flushed(FullCheckpointer):
         flush_folder(Path(dir).parent)
 
 
+def _without_offload(settings: Any, rank0_only: bool, offload_to_cpu: bool) -> Any:
+    return settings(rank0_only=rank0_only, offload_to_cpu=False)
+
+
 def _flush(folder: Path) -> None:
     for file in folder.iterdir():
         with file.open("rb") as handle:
@@ -136,15 +150,20 @@ def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-@contextmanager
-def _cuda_random_state() -> Iterator[None]:
+def _cuda_random_state() -> AbstractContextManager[None]:
     """Without CUDA the Trainer's two calls for its random state get an empty one."""
-    if torch.cuda.is_available():
+    empty = {"get_rng_state": lambda *_: torch.empty(0), "set_rng_state": lambda *_: None}
+    return _replaced(torch.cuda, {} if torch.cuda.is_available() else empty)
+
+
+@contextmanager
+def _replaced(module: Any, names: Mapping[str, Any]) -> Iterator[None]:
+    """Inside the `with`, a module's names mean something else."""
+    before = {name: getattr(module, name) for name in names}
+    try:
+        for name in names:
+            setattr(module, name, names[name])
         yield
-        return
-    read, write = torch.cuda.get_rng_state, torch.cuda.set_rng_state
-    torch.cuda.get_rng_state, torch.cuda.set_rng_state = lambda *_: torch.empty(0), lambda *_: None
-    with contextlib.ExitStack() as undo:
-        undo.callback(setattr, torch.cuda, "get_rng_state", read)
-        undo.callback(setattr, torch.cuda, "set_rng_state", write)
-        yield
+    finally:
+        for name in names:
+            setattr(module, name, before[name])
