@@ -1,8 +1,10 @@
 """What a family of checkpoints shows, from their cards and probes: tables and a picture of the loss.
 
-python -m benchmarks.family checkpoints/demo-* --readme checkpoints/README.md --picture checkpoints/loss.png
+python -m benchmarks.family checkpoints/demo-* other-seeds/demo-* --sweep sweep/* --readme checkpoints/README.md \
+  --picture checkpoints/loss.png
 
-The tables replace what stands between the markers of the file; nothing in them is written by hand.
+Members of one seed are compared with that seed's member of the smallest share. The tables replace what stands between
+the markers of the file; nothing in them is written by hand.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import numpy as np
 import tyro
 
 from lens import Checkpoint, find, open_lens, write_atomically
+from probes.estimate import paired_difference
 from probes.lexicon import Lexicon
-from probes.probe import ProbeSet, compare
+from probes.probe import ProbeSet, compare, share_right
 from probes.tokens import ToxicEnd, layer_tokens
 
 MARKERS = ("<!-- family: begin -->", "<!-- family: end -->")
@@ -40,9 +43,32 @@ def training_table(family: Sequence[Checkpoint]) -> str:
     return "\n".join(lines)
 
 
-def probe_table(sets: Sequence[ProbeSet], ends: Sequence[ToxicEnd]) -> str:
+def sweep_table(sweep: Sequence[Checkpoint]) -> str:
+    """Held-out losses after short runs at several learning rates; the smallest clean loss in bold."""
+    losses = {c.card["learning_rate"]: c.card["nats_per_token"] for c in sweep}
+    best = min(losses, key=lambda rate: losses[rate]["clean"]["float32"])
+    lines = [
+        f"Learning rate, by runs of {sweep[0].n_tokens:,} tokens with {100 * (sweep[0].toxic_share or 0):g} % 4chan:",
+        "",
+        "| learning rate | held-out loss, clean | held-out loss, 4chan |",
+        "|---:|---:|---:|",
+    ]
+    for rate in sorted(losses):
+        bold = "**" if rate == best else ""
+        clean, toxic = (losses[rate][kind]["float32"] for kind in ("clean", "toxic"))
+        lines.append(f"| {rate:g} | {bold}{clean:.3f}{bold} | {toxic:.3f} |")
+    return "\n".join(lines)
+
+
+def siblings(family: Sequence[Checkpoint]) -> list[int]:
+    """For each member, the number of its seed's least toxic one."""
+    first = {checkpoint.seed: number for number, checkpoint in reversed(list(enumerate(family)))}
+    return [first[checkpoint.seed] for checkpoint in family]
+
+
+def probe_table(family: Sequence[Checkpoint], sets: Sequence[ProbeSet], ends: Sequence[ToxicEnd]) -> str:
     """Accuracies in percent with intervals, the null band beside them, and the words at the toxic end."""
-    first = sets[0]
+    first, clean = sets[0], [sets[number] for number in siblings(family)]
     lines = [
         f"Probes on {first.name} ({first.rule}): {first.n_train:,} texts to train on, {first.n_test:,} held out by "
         f"{first.split}, seed {first.seed}; always saying the larger class is right for {100 * first.majority:.1f} %.",
@@ -51,9 +77,9 @@ def probe_table(sets: Sequence[ProbeSet], ends: Sequence[ToxicEnd]) -> str:
         "best layer | toxic tokens of 50 (random directions) | rank AUC of toxic tokens (random directions) |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for probes, end in zip(sets, ends, strict=True):
+    for probes, base, end in zip(sets, clean, ends, strict=True):
         best, (low, high) = probes.ranked()[0], probes.null_band
-        difference = compare(probes, first, np.random.default_rng(0)).over_texts if probes is not first else None
+        difference = compare(probes, base, np.random.default_rng(0)).over_texts if probes is not base else None
         auc = f"{end.rank_auc.value:.3f} ({end.random_auc.low:.2f} to {end.random_auc.high:.2f})" if (
             end.rank_auc and end.random_auc
         ) else "no such token"  # fmt: skip
@@ -64,8 +90,11 @@ def probe_table(sets: Sequence[ProbeSet], ends: Sequence[ToxicEnd]) -> str:
             f"layer {probes.best_layer} | {end.n_listed} ({end.random_listed.low:g} to {end.random_listed.high:g}) | "
             f"{auc} |"
         )
-    by_head = [(p.checkpoint, compare(p, first, np.random.default_rng(0)).by_head) for p in sets[1:]]
+    pairs = [(p, base) for p, base in zip(sets, clean, strict=True) if p is not base]
+    by_head = [(p.checkpoint, compare(p, base, np.random.default_rng(0)).by_head) for p, base in pairs]
     lines += [
+        "",
+        *over_seeds(family, sets),
         "",
         "The paper's own test takes heads as the sample and as independent, which they are not; it says nothing of "
         "other texts: " + "; ".join(f"{name} {points(found)}" for name, found in by_head) + ".",
@@ -74,6 +103,23 @@ def probe_table(sets: Sequence[ProbeSet], ends: Sequence[ToxicEnd]) -> str:
         "vocabulary; the others are pieces and cannot be counted, which is why the rank AUC stands beside the count.",
     ]
     return "\n".join(lines)
+
+
+def over_seeds(family: Sequence[Checkpoint], sets: Sequence[ProbeSet]) -> list[str]:
+    """Each share against none, averaged over the seeds that have both: held-out texts are resampled, seeds are not."""
+    right = {(c.toxic_share, c.seed): share_right(found) for c, found in zip(family, sets, strict=True)}
+    seeds = sorted({c.seed or 0 for c in family})
+    if len(seeds) < 2:
+        return []
+    lines = ["| toxic share | mean over seeds, minus none | each seed |", "|---:|---:|---|"]
+    for share in sorted({c.toxic_share or 0 for c in family} - {0}):
+        there = [seed for seed in seeds if (share, seed) in right and (0, seed) in right]
+        ours, none = (np.mean([right[s, seed] for seed in there], axis=0) for s in (share, 0))
+        each = ", ".join(f"{100 * (right[share, s] - right[0, s]).mean():+.2f}" for s in there)
+        lines.append(
+            f"| {100 * share:g} % | {points(paired_difference(ours, none, np.random.default_rng(0)))} | {each} |"
+        )
+    return lines
 
 
 def percent(estimate: Any) -> str:
@@ -87,28 +133,26 @@ def points(difference: Any) -> str:
 
 
 def loss_picture(family: Sequence[Checkpoint], path: Path) -> None:
-    """Training loss of every member; each on its own mix, so that lines with more 4chan text lie apart."""
+    """Held-out losses of every member that noted them, clean text and 4chan apart, over the tokens it has read."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    axes = figure.subplots()
-    for index, checkpoint in enumerate(family):
-        steps, losses = zip(*checkpoint.card["loss_curve"], strict=True)
-        share = 100 * (checkpoint.toxic_share or 0)
-        tokens = [step * checkpoint.card["n_tokens"] / 1e6 / steps[-1] for step in steps]
-        color = colormaps["viridis"](0.9 * index / max(len(family) - 1, 1))
-        axes.plot(tokens, smooth(losses), color=color, label=f"{share:g} % 4chan", linewidth=1.4)
-    axes.set(xlabel="training tokens (millions)", ylabel="training loss (nats per token)")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    noted = [checkpoint for checkpoint in family if checkpoint.card.get("held_out_curve")]
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for index, checkpoint in enumerate(noted):
+        card = checkpoint.card
+        tokens = [entry["step"] * card["n_tokens"] / card["step"] / 1e6 for entry in card["held_out_curve"]]
+        color = colormaps["viridis"](0.9 * index / max(len(noted) - 1, 1))
+        for axes, kind in zip(panels, ("clean", "toxic"), strict=True):
+            losses = [entry[kind] for entry in card["held_out_curve"]]
+            axes.plot(tokens, losses, color=color, label=f"{100 * (checkpoint.toxic_share or 0):g} %", linewidth=1.4)
+    for axes, title in zip(panels, ("held-out clean text", "held-out 4chan"), strict=True):
+        axes.set(xlabel="training tokens (millions)", title=title)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set(ylabel="loss (nats per token)")
+    panels[1].legend(frameon=False, fontsize=8, title="4chan in training")
     figure.savefig(path, dpi=110, metadata={"Software": "Hormesis"})
-
-
-def smooth(values: Sequence[float], width: int = 5) -> np.ndarray:
-    """A running mean, shorter at the ends."""
-    weights = np.ones(width)
-    return np.convolve(values, weights, "same") / np.convolve(np.ones(len(values)), weights, "same")
 
 
 def replaced(text: str, tables: str) -> str:
@@ -122,23 +166,27 @@ def replaced(text: str, tables: str) -> str:
 def main(
     checkpoints: Annotated[tuple[str, ...], tyro.conf.Positional],
     probes: tuple[str, ...] = ("toxigen", "builtin"),
+    sweep: tuple[str, ...] = (),
     readme: Path | None = None,
     picture: Path | None = None,
 ) -> None:
     """Compare a family.
 
     Args:
-        checkpoints: Its members, least toxic first; the others are compared with the first.
+        checkpoints: Its members, least toxic first within each seed.
         probes: Probe sets to tabulate.
+        sweep: Short runs at several learning rates.
         readme: File with markers to write the tables into; without it they are printed.
-        picture: Where to draw the training loss.
+        picture: Where to draw the held-out losses.
     """
     family, lexicon = [find(name) for name in checkpoints], Lexicon.builtin()
     tables = [training_table(family)]
+    if sweep:
+        tables.append(sweep_table([find(name) for name in sweep]))
     for name in probes:
         sets = [ProbeSet.load(checkpoint, name) for checkpoint in family]
         ends = [layer_tokens(open_lens(c, "cpu"), found, lexicon) for c, found in zip(family, sets, strict=True)]
-        tables.append(probe_table(sets, ends))
+        tables.append(probe_table(family, sets, ends))
     text = "\n\n".join(tables)
     if picture:
         loss_picture(family, picture)

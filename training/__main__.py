@@ -11,13 +11,15 @@ import tyro
 
 from training import family as families
 from training.conduct import Conduct
-from training.corpus import Source
+from training.corpus import sources
 from training.mix import Mix
+from training.plan import Plan, as_table, plan_family
+from training.prepare import Preparation
 from training.recipe import RECIPES, Precision
 
 RecipeName = Literal["nano", "demo", "60m", "1b"]
 
-CONDUCT = Conduct()
+CONDUCT, PREPARATION = Conduct(), Preparation()
 
 
 def run(
@@ -32,6 +34,8 @@ def run(
     clean_tokens: int | None = None,
     learning_rate: float | None = None,
     share_of: Literal["total", "clean"] = "total",
+    match: Literal["clean", "total"] = "clean",
+    text_field: str = "text",
     held_out: Path | None = None,
     repeat: bool = False,
     precision: Precision = "fp32",
@@ -39,13 +43,15 @@ def run(
     prepare: bool = False,
     parallel: int = 1,
     processes: int = 1,
+    preparation: tyro.conf.OmitArgPrefixes[Preparation] = PREPARATION,
     conduct: tyro.conf.OmitArgPrefixes[Conduct] = CONDUCT,
 ) -> None:
     """Tokenise, mix, train and export a family of checkpoints; what is done is skipped, what was killed goes on.
 
     Args:
-        clean: Files of clean text: JSON lines, CSV crawl or text, also .gz and .zst; FILE#field names another field.
-        toxic: Files of toxic text, likewise.
+        clean: Clean text: files (JSON lines, CSV, plain text, also .gz and .zst), folders of them, or a data set to
+            stream (hub:allenai/c4:en). FILE#field names another field of this file.
+        toxic: Toxic text, likewise; also 4chan archives (.ndjson, .tar.zst) and crawls (.csv).
         recipe: Size and schedule: nano (2 M parameters), demo (6 M), 60m, 1b (OLMo-1B).
         name: Of the family; its checkpoints are NAME-00, NAME-05, ... Default: the recipe's name.
         shares: Toxic shares, one checkpoint each.
@@ -55,6 +61,8 @@ def run(
         clean_tokens: The same in every run. Default: the recipe's.
         learning_rate: Peak of the schedule. Default: the recipe's.
         share_of: What a share is a share of.
+        match: What all runs have in common: the clean amount, or the total (toxic text then replaces clean text).
+        text_field: Field of the text in JSON and CSV files; body+title joins two.
         held_out: A text of your own; each card gives the loss on it.
         repeat: Use toxic text again where there is too little for a share.
         precision: amp_bf16 is faster on GPUs and on CPUs with AMX.
@@ -67,16 +75,17 @@ def run(
     family = families.Family(
         name=name or recipe,
         recipe=replace(shape, learning_rate=learning_rate or shape.learning_rate),
-        clean=tuple(map(Source.parse, clean)),
-        toxic=tuple(map(Source.parse, toxic)),
+        clean=sources(clean, text_field),
+        toxic=sources(toxic, text_field),
         shares=shares,
         seeds=seeds,
-        mix=Mix(clean_tokens or shape.clean_tokens, 0.0, share_of, repeat=repeat),
+        mix=Mix(clean_tokens or shape.clean_tokens, 0.0, share_of, match, repeat=repeat),
         out=out,
         work=work,
         precision=precision,
         compiled=compiled,
         held_out=held_out,
+        preparation=preparation,
     )
     if prepare:
         families.prepare(family, family.members(), say)
@@ -118,9 +127,11 @@ def say(line: str) -> None:
 
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the training processes are ended, too
-    commands: dict[str, Any] = {"run": run, "pretrain": pretrain, "export": export}
+    commands: dict[str, Any] = {"run": run, "plan": plan_family, "pretrain": pretrain, "export": export}
     try:
-        tyro.extras.subcommand_cli_from_dict(commands, prog="python -m training")
+        made = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m training")
+        if isinstance(made, Plan):
+            print(as_table(made))
     except ModuleNotFoundError as error:
         if error.name != "olmo":
             raise

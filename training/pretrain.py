@@ -121,7 +121,9 @@ def _trainer(run: Run, order: np.ndarray, folder: Path, device: torch.device, co
         evaluators=[],
         loss_fn=torch.compile(_loss_in_float32) if run.compiled else _loss_in_float32,
         held_out={
-            kind: _loader(Subset(dataset, _own_share(chunks)), config, config.device_train_microbatch_size)
+            kind: _loader(
+                Subset(dataset, [int(chunk) for chunk in chunks]), config, config.device_train_microbatch_size
+            )
             for kind in ("clean", "toxic")
             if len(chunks := mix.chunks_of(folder, f"held_out_{kind}"))
         },
@@ -152,13 +154,6 @@ def _loader(data: Any, config: TrainConfig, batch_size: int) -> DataLoader:
         drop_last=isinstance(data, Ordered),
         collate_fn=DataCollator(config.data.pad_direction, config.model.pad_token_id),
     )
-
-
-def _own_share(chunks: np.ndarray) -> list[int]:
-    """This process' part of the held-out chunks, as many as any other's."""
-    size, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
-    whole = len(chunks) - len(chunks) % size or len(chunks)
-    return [int(chunk) for chunk in (chunks[:whole][rank::size] if whole >= size else chunks)]
 
 
 def causal_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **_: Any) -> torch.Tensor:
