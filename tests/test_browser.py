@@ -241,6 +241,42 @@ def download(page: Page, kind: str, folder: Path) -> Path:
     return folder / file.suggested_filename
 
 
+LEAST_CONTRAST = """
+() => {
+  const pen = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const luminance = (colour) => {
+    pen.fillStyle = colour;
+    pen.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...pen.getImageData(0, 0, 1, 1).data].map((byte) => byte / 255)
+      .map((share) => (share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const button = document.querySelector(".headmap button");
+  const was = [button.className, button.style.cssText];
+  button.style.transition = "none";
+  let least = 21;
+  for (const kind of ["more", "less", "more muted", "less muted"]) {
+    button.className = kind;
+    for (let t = 0; t <= 1; t += 0.01) {
+      button.style.setProperty("--t", t);
+      const style = getComputedStyle(button);
+      const [dark, light] = [luminance(style.color), luminance(style.backgroundColor)].sort((a, b) => a - b);
+      least = Math.min(least, (light + 0.05) / (dark + 0.05));
+    }
+  }
+  [button.className, button.style.cssText] = was;
+  return least;
+}
+"""
+"""Of the numbers on the map with their cells (WCAG 2.2, without the thin hatching), over every shade there is."""
+
+
+def test_the_numbers_on_the_map_can_be_read_on_every_shade_in_light_and_dark(page: Page) -> None:
+    for _ in ("light", "dark"):
+        assert page.evaluate(LEAST_CONTRAST) >= 4.5
+        page.get_by_role("button", name="Light or dark").click()
+
+
 def test_the_tokens_of_two_checkpoints_stand_side_by_side(page: Page) -> None:
     open_tab(page, "Tokens")
     expect(page.locator(".token-sides section")).to_have_count(2)
