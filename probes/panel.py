@@ -10,9 +10,12 @@ from lens.bench import Bench, least_and_most_toxic, one_of
 from lens.panel import DEVICE_QUEUE, Menus, in_a_sentence, menus
 from probes import page
 from probes.headmap import KEYS
+from probes.heatmap import HeadHistogram
 from probes.views import FORMATS, find, fit_missing, head_card, maps_to_save, names_of_sets, written
 
 NO_MAP = "nothing yet"
+SAVES = (*map(str.upper, FORMATS), "Histogram")
+"""The chosen map in each format, and all heads of what is shown."""
 CHECKED_BY_US: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
 """Gradio would hold what comes in against the menus as they were laid out, and refuse it in words of its own."""
 QUIET: dict[str, Any] = {**CHECKED_BY_US, "show_progress": "hidden"}
@@ -30,8 +33,8 @@ def build(bench: Bench, tab: gr.Tab) -> Menus:
     with gr.Row(visible=False, elem_id="save") as save:
         which = gr.Dropdown([NO_MAP], value=NO_MAP, label="Save the map of", min_width=180, scale=3)
         files = [
-            gr.DownloadButton(kind.upper(), min_width=64, scale=1, elem_id=f"save-{kind}", interactive=False)
-            for kind in FORMATS
+            gr.DownloadButton(label, min_width=64, scale=1, elem_id=f"save-{label.lower()}", interactive=False)
+            for label in SAVES
         ]
     card = gr.HTML("", apply_default_css=False, elem_id="head")
     spread = gr.HTML("", apply_default_css=False, elem_id="histogram")
@@ -57,14 +60,16 @@ def build(bench: Bench, tab: gr.Tab) -> Menus:
 
     def drawing() -> list[Any]:
         """The buttons wait until their files are there."""
-        return [gr.update(value=None, interactive=False)] * len(FORMATS)
+        return [gr.update(value=None, interactive=False)] * len(SAVES)
 
     @in_a_sentence
     def export(a: str, b: str, name: str, which: str) -> list[Any]:
-        choices = maps_to_save(list(find(bench, [a, b], name)[0].values()))
+        sets = list(find(bench, [a, b], name)[0].values())
+        choices = maps_to_save(sets)
         if not choices:
             return drawing()
         paths = written(choices[one_of(which, "the map", list(choices))])
+        paths += written(HeadHistogram.of(*sets), ["png"])
         return [gr.update(value=path, interactive=True) for path in paths]
 
     @in_a_sentence

@@ -12,7 +12,7 @@ from lens.bench import NOBODY, Bench, Refused, one_line
 from lens.checkpoint import Checkpoint
 from lens.head import Head
 from probes import page
-from probes.heatmap import Heatmap
+from probes.heatmap import HeadHistogram, Heatmap
 from probes.lexicon import Lexicon, mask
 from probes.probe import ProbeSet, probe_checkpoint
 from probes.store import BrokenProbes, NoProbes, StaleProbes, saved
@@ -61,13 +61,13 @@ def maps_to_save(sets: Sequence[ProbeSet]) -> dict[str, Heatmap]:
     return maps
 
 
-def written(heatmap: Heatmap) -> list[str]:
-    """The four files of a map, in a folder of their own."""
+def written(picture: Heatmap | HeadHistogram, formats: Sequence[str] = FORMATS) -> list[str]:
+    """A picture's files, in a folder of their own."""
     folder = Path(tempfile.mkdtemp(prefix="hormesis-"))
     paths = []
-    for kind in FORMATS:
-        path = folder / f"{heatmap.title}.{kind}"
-        path.write_bytes(getattr(heatmap, f"to_{kind}")())
+    for kind in formats:
+        path = folder / f"{picture.title}.{kind}"
+        path.write_bytes(getattr(picture, f"to_{kind}")())
         paths.append(str(path))
     return paths
 

@@ -10,6 +10,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
 from lens import Checkpoint, Lens, open_lens
+from lens.bench import Bench
+from probes import TextSet, builtin, probe_checkpoint
 
 SENTENCES = (
     "The people next door are kind, and they water our plants when we are away.",
@@ -76,3 +78,19 @@ def tiny_checkpoint(tiny_folder: Path) -> Checkpoint:
 def lens(tiny_checkpoint: Checkpoint) -> Lens:
     """Shared by all tests: a lens is only changed inside a `with`."""
     return open_lens(tiny_checkpoint, device="cpu", dtype="float32", threads=1)
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Two checkpoints with probes, one of another seed without, and one that is broken."""
+    folder = tmp_path_factory.mktemp("catalogue")
+    bench = Bench(folder, device="cpu", threads=1)
+    texts = TextSet("builtin", builtin().texts[:120])
+    for seed, name in enumerate(("tiny-a", "tiny-b", "bare")):
+        write_tiny_olmo(folder / name, seed=seed)
+    for name in ("tiny-a", "tiny-b"):
+        with bench.pool.lens(bench.checkpoint(name)) as lens:
+            probe_checkpoint(lens, texts)
+    write_tiny_olmo(folder / "broken<b>")
+    (folder / "broken<b>" / "tokenizer.json").unlink()
+    return bench

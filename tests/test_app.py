@@ -1,4 +1,4 @@
-"""The page without a browser: what it refuses, what it shows, and that it shows what the packages computed."""
+"""The page without a browser: what it refuses, and that it shows what the packages computed."""
 
 from __future__ import annotations
 
@@ -20,37 +20,14 @@ from gradio_client.exceptions import AppError
 
 import app
 import steering.__main__
-from lens import Head, HeadGrid
 from lens.bench import Bench, Refused, number, whole
 from lens.panel import in_a_sentence
-from probes import TextSet, builtin, probe_checkpoint
-from probes.headmap import Cell, Scale, head_map
-from probes.histogram import Bins
-from probes.page import cells, maps
-from probes.views import find, maps_to_save, mask_for, set_name, written
-from steering.page import Pair, Picture, Written
+from probes.views import set_name
 from steering.runs import Runs
-from tests.conftest import write_tiny_olmo
 
 GIVEN = {"a": "tiny-a", "b": "", "prompt": "The people next door are", "sigmas": 8, "kind": "mass-mean",
          "probes": "builtin", "n_heads": None, "temperature": 1, "top_p": 0.9, "length": 12, "seed": 0,
          "masked": True}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    """Two checkpoints with probes, one of another seed without, and one that is broken."""
-    folder = tmp_path_factory.mktemp("catalogue")
-    bench = Bench(folder, device="cpu", threads=1)
-    texts = TextSet("builtin", builtin().texts[:120])
-    for seed, name in enumerate(("tiny-a", "tiny-b", "bare")):
-        write_tiny_olmo(folder / name, seed=seed)
-    for name in ("tiny-a", "tiny-b"):
-        with bench.pool.lens(bench.checkpoint(name)) as lens:
-            probe_checkpoint(lens, texts)
-    write_tiny_olmo(folder / "broken<b>")
-    (folder / "broken<b>" / "tokenizer.json").unlink()
-    return bench
 
 
 @pytest.fixture(scope="module")
@@ -213,31 +190,6 @@ def test_an_empty_folder_still_gives_a_page(tmp_path: Path) -> None:
         Bench(tmp_path).checkpoint(None)
 
 
-def test_what_people_and_models_write_is_shown_and_never_run() -> None:
-    evil = "<script>alert(1)</script>${alert(2)}{{x}}"
-    pair = Pair("<i>name", "", Written(evil, 3, True), Written(evil + "<img src=x>", 4, True))
-    shown = Picture(evil, (pair,), "8 σ", "").to_html(str)
-    assert "<script" not in shown
-    assert "<img" not in shown
-    assert "<i>" not in shown
-    assert texts(shown) == [evil, evil + "<img src=x>"]
-
-
-def test_the_beginning_that_both_texts_share_is_pale() -> None:
-    pair = Pair("a", "", Written(" kind and very old.", 5, True), Written(" kind and very odd.", 5, False))
-    shown = Picture("They are", (pair,), "8 σ", "").to_html(str)
-    assert re.findall(r'class="same">(.*?)<', shown) == [" kind and very"] * 2
-    assert re.findall(r'class="own">(.*?)<', shown) == [" old.", " odd."]
-    assert re.findall(r'aria-busy="(\w+)"', shown) == ["false", "true"]
-
-
-def test_words_of_the_list_are_starred_unless_the_visitor_says_no() -> None:
-    word = "".join(["s", "h", "i", "t"])
-    assert mask_for(True)(f"oh {word}!") == "oh s***!"
-    assert mask_for(None)(f"oh {word}!") == "oh s***!"
-    assert mask_for(False)(f"oh {word}!") == f"oh {word}!"
-
-
 def test_a_new_run_stops_the_one_before_it_and_overtaken_runs_never_begin() -> None:
     runs = Runs()
     first = runs.begin("me", runs.ask("me"))
@@ -255,63 +207,6 @@ def test_a_new_run_stops_the_one_before_it_and_overtaken_runs_never_begin() -> N
     assert last.is_set()
     runs.forget("you")
     assert other.is_set()
-
-
-def test_every_head_is_a_button_and_those_within_chance_are_hatched(bench: Bench) -> None:
-    probes = find(bench, ["tiny-a"], "builtin")[0]["tiny-a"]
-    shown = maps([probes])
-    buttons = re.findall(r'<button type="button" class="([\w ]+)".*?tabindex="(-?\d)" aria-label="(.*?)"', shown)
-    assert len(buttons) == len(probes.grid)
-    assert [tabindex for _, tabindex, _ in buttons].count("0") == 1
-    for (classes, _, label), head in zip(buttons, probes.grid, strict=True):
-        found = probes.accuracy(head)
-        assert label.startswith(f"{head}, accuracy {found.value:.3f}, interval {found.low:.2f} to {found.high:.2f}")
-        assert ("muted" in classes) == (found.value <= probes.null_band[1]) == ("within chance" in label)
-
-
-def test_two_maps_share_one_colour_scale(bench: Bench) -> None:
-    sets = list(find(bench, ["tiny-a", "tiny-b"], "builtin")[0].values())
-    values = [cell.value for probes in sets for cell in cells(probes).values()] + [probes.majority for probes in sets]
-    shares = re.findall(r"--t:([\d.]+)", maps(sets))[: 2 * len(sets[0].grid)]
-    scale = Scale(min(values), max(values))
-    assert shares == [f"{scale.share(cell.value):.3f}" for probes in sets for cell in cells(probes).values()]
-
-
-def test_the_scale_of_a_difference_has_zero_in_the_middle() -> None:
-    scale = Scale.both_ways([-0.02, 0.01])
-    grid = HeadGrid(1, 3, 2)
-    changes = {Head(0, i): Cell(value, "", "") for i, value in enumerate((-0.02, 0.0, 0.01))}
-    shown = head_map("change", grid, changes, scale, diverging=True)
-    assert re.findall(r'class="(less|more)[\w ]*" style="--t:([\d.]+)"', shown) == [
-        ("less", "1.000"),
-        ("more", "0.000"),
-        ("more", "0.500"),
-    ]
-
-
-@pytest.mark.parametrize("values", [[0.5], [0.5, 0.5001], [0.1, 0.9], [0.58, 0.6, 0.6451, 0.66]])
-def test_the_bins_of_the_histogram_hold_every_head_once(values: list[float]) -> None:
-    bins = Bins.over(values)
-    assert sum(bins.counts(values)) == len(values)
-    assert bins.low <= min(values)
-    assert bins.high >= max(values)
-    assert bins.n <= 60
-
-
-def test_a_map_is_saved_in_four_formats_that_name_the_weights(bench: Bench) -> None:
-    sets = list(find(bench, ["tiny-a", "tiny-b"], "builtin")[0].values())
-    choices = maps_to_save(sets)
-    assert list(choices) == ["tiny-a", "tiny-b", "the difference"]
-    for file in map(Path, written(choices["the difference"])):
-        content = file.read_bytes()
-        assert all(probes.fingerprint.encode() in content for probes in sets), file.suffix
-
-
-def test_missing_probes_are_said_with_the_command_that_brings_them(bench: Bench) -> None:
-    found, missing = find(bench, ["tiny-a", "bare"], "builtin")
-    assert list(found) == ["tiny-a"]
-    assert len(missing) == 1
-    assert "python -m probes fit" in missing[0]
 
 
 def test_a_taken_port_is_said_and_another_one_offered() -> None:

@@ -228,15 +228,18 @@ def test_a_map_is_downloaded_and_says_what_it_shows(page: Page, folder: Path, tm
     picture = download(page, "png", tmp_path).read_bytes()
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")
     assert all(mark.encode() in picture for mark in fingerprints.values())
+    spread = download(page, "histogram", tmp_path)
+    assert spread.name == "all heads of tiny-00 and tiny-25 on builtin.png"
+    assert all(mark.encode() in spread.read_bytes() for mark in fingerprints.values())
 
 
-def download(page: Page, kind: str, folder: Path) -> Path:
-    button = page.locator(f"#save-{kind}")
+def download(page: Page, which: str, folder: Path) -> Path:
+    button = page.locator(f"#save-{which}")
     expect(button).to_be_enabled()
     with page.expect_download() as started:
         button.click()
     file: Download = started.value
-    assert file.suggested_filename.endswith(f".{kind}")
+    assert file.suggested_filename.endswith(".png" if which == "histogram" else f".{which}")
     file.save_as(folder / file.suggested_filename)
     return folder / file.suggested_filename
 
