@@ -83,7 +83,11 @@ def _is_a_sentence(error: Exception) -> bool:
 
 
 def sentence(text: str) -> str:
-    """The plain sentence under a chart, as HTML."""
+    """The plain sentence under a chart, as HTML.
+
+    Gradio puts what `gr.HTML` is given into its template `${value}` unescaped, so all that becomes HTML is escaped in
+    Python, here as in every page.py.
+    """
     return f'<p class="sentence">{html.escape(text)}</p>'
 
 
