@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from training.corpus import Document, Ledger, Source
+from training.document import FATES
 from training.minors import WINDOW_WORDS, about_minors
 from training.prepare import EMAIL, IP, PHONE, PLACEHOLDERS, Exclusion, Preparation, masked, prepared
-
-FATES = ("kept", "without_text", "about_minors", "unscored", "below_min_toxicity", "excluded", "duplicates")
 
 
 def source(path: Path, *rows: Any) -> Source:

@@ -33,9 +33,13 @@ class Reading:
             raise ValueError(f"skip_damaged is a number of lines, 0 or more; got {self.skip_damaged}.")
 
 
+FATES = ("kept", "without_text", "about_minors", "unscored", "below_min_toxicity", "excluded", "duplicates")
+"""What becomes of a document: exactly one of these counts of a ledger."""
+
+
 @dataclass
 class Ledger:
-    """What became of a source: `read` is the sum of all counts from `kept` to `duplicates`."""
+    """What became of a source's text; the counts of `FATES` add up to `read`."""
 
     read: int = 0
     """Documents that the source holds."""

@@ -73,14 +73,40 @@ class Lines:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """The bytes of a file that may be packed."""
+    if path.suffix in PACKED and not path.stat().st_size:
+        raise CorpusError(f"{path}:1 cannot be read: an empty file is not a packed one. Fetch it again.")
     with contextlib.ExitStack() as stack:
         raw: Any = stack.enter_context(path.open("rb"))
         if path.suffix == ".gz":
             raw = stack.enter_context(gzip.GzipFile(fileobj=raw))
         elif path.suffix == ".zst":
-            unpacker = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
-            raw = stack.enter_context(unpacker.stream_reader(raw, read_across_frames=True))
-        yield io.BufferedReader(raw)
+            raw = _Frames(raw)
+        yield io.BufferedReader(raw, 2**17)
+
+
+class _Frames(io.RawIOBase):
+    """What zstandard frames hold; the library's own reader takes a file cut short for one that ends there."""
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self._packed = packed
+        self._library = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+        self._frame: Any = None
+        self._behind, self._ready = b"", memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready and (packed := self._behind or self._packed.read(2**13)):
+            self._frame = self._frame or self._library.decompressobj()
+            self._ready = memoryview(self._frame.decompress(packed))
+            self._behind = self._frame.unused_data
+            self._frame = None if self._frame.eof else self._frame
+        if not self._ready and self._frame:
+            raise EOFError("it ends in the middle of a frame")
+        n_bytes = min(len(buffer), len(self._ready))
+        buffer[:n_bytes], self._ready = self._ready[:n_bytes], self._ready[n_bytes:]
+        return n_bytes
 
 
 def members(file: BinaryIO, path: Path) -> Iterator[tuple[Path, BinaryIO]]:
