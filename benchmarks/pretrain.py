@@ -32,7 +32,7 @@ from olmo.optim import build_optimizer, build_scheduler
 from olmo.train import Trainer
 from torch.utils.data import DataLoader
 
-from training import mix, pretrain
+from training import build, mix, pretrain
 from training.circumstances import circumstances
 from training.conduct import Conduct
 from training.config import train_config
@@ -51,7 +51,7 @@ Repeat = dict[str, Turn]
 
 def ours(run: Run, folder: Path, device: torch.device, conduct: Conduct) -> Trainer:
     """The trainer that `python -m training pretrain` starts."""
-    return pretrain._trainer(run, mix.chunks_of(folder), folder, device, conduct)
+    return build.trainer_of(run, mix.chunks_of(folder), folder, device, conduct)
 
 
 def theirs(run: Run, folder: Path, device: torch.device, conduct: Conduct) -> Trainer:
@@ -60,7 +60,7 @@ def theirs(run: Run, folder: Path, device: torch.device, conduct: Conduct) -> Tr
     config = train_config(eager, len(mix.chunks_of(folder)), folder, published, dist.get_world_size())
     config.fsdp = FSDPConfig(wrapping_strategy=None, precision=FSDPPrecision.mixed)
     model = OLMo(config.model).to(device)
-    spread = pretrain._spread(model, config, device)
+    spread = build.spread_over(model, config, device)
     return Trainer(
         cfg=config,
         epoch=0,
@@ -201,7 +201,7 @@ def main(
         as_json: File for the numbers.
     """
     conduct = Conduct(strategy=strategy, microbatch=microbatch)
-    with pretrain._process_group(conduct) as device:
+    with pretrain.process_group(conduct) as device:
         blank = Run(RECIPES[recipe], 0, (), eos=0, pad=1, precision="amp_bf16", compiled=compiled)
         run = prepared(blank, WORK, chunks)
         found = summary(measure(run, WORK, device, conduct, n_steps, repeats), run, conduct, n_steps)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = ["lens", "probes", "steering", "evaluation"]
 HOMES = {
     "transformer_lens": {"lens/model.py"},
-    "olmo": {"training/recipe.py", "training/pretrain.py", "training/export.py"},
+    "olmo": {f"training/{name}.py" for name in ("recipe", "config", "build", "trainer", "export")},
     "olmo_data": set(),
     "gradio": {"app.py", "lens/panel.py", "probes/panel.py", "probes/tokens_panel.py", "steering/panel.py"},
     "sklearn": {"probes/fits.py"},

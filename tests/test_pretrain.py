@@ -119,12 +119,12 @@ def test_a_disk_that_refuses_leaves_the_last_save_and_says_so(trained: Path, tmp
 
 def test_too_little_space_is_said_before_training_begins(tmp_path: Path) -> None:
     """A run whose saves would need more than any disk has."""
-    from training.pretrain import Stopped, _check_space
+    from training.pretrain import Stopped, check_space
 
     (tmp_path / "run").mkdir()
     with pytest.raises(Stopped, match=r"needs \d+\.\d GB for its saves and the disk has"):
-        _check_space(tmp_path / "run", 10**15, 2)
-    _check_space(tmp_path / "run", 1, 2)
+        check_space(tmp_path / "run", 10**15, 2)
+    check_space(tmp_path / "run", 1, 2)
 
 
 def test_weights_and_biases_logs_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

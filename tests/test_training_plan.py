@@ -167,7 +167,7 @@ OFFICIAL = {"learning_rate": 4.0e-4, "weight_decay": 0.1, "betas": (0.9, 0.95)}
 
 def test_the_baseline_is_what_the_published_configuration_says(tmp_path: Path) -> None:
     conduct = Conduct()
-    with pretrain._process_group(conduct) as device:
+    with pretrain.process_group(conduct) as device:
         run = benchmark.prepared(Run(TINY, 0, (), 0, 1, "amp_bf16", compiled=True), tmp_path, 9)
         config = benchmark.theirs(run, tmp_path, device, conduct).cfg
     assert (config.precision, config.compile, config.activation_checkpointing) == ("amp_bf16", None, None)
@@ -183,7 +183,7 @@ def test_the_baseline_is_what_the_published_configuration_says(tmp_path: Path) -
 
 def test_the_benchmark_takes_real_steps_on_both_roads(tmp_path: Path) -> None:
     conduct = Conduct()
-    with pretrain._process_group(conduct) as device:
+    with pretrain.process_group(conduct) as device:
         run = benchmark.prepared(Run(TINY, 0, (), 0, 1, "amp_bf16"), tmp_path, chunks=4)
         turns = benchmark.measure(run, tmp_path, device, conduct, n_steps=1, n=1)
         found = json.loads(json.dumps(benchmark.summary(turns, run, conduct, n_steps=1)))

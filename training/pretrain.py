@@ -10,31 +10,18 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from olmo.config import DistributedStrategy, TrainConfig
-from olmo.data import MemMapDataset
-from olmo.data.collator import DataCollator
-from olmo.model import OLMo
-from olmo.optim import build_optimizer, build_scheduler
-from olmo.torch_util import seed_all
-from olmo.train import cross_entropy_loss
-from torch.distributed.fsdp import FullyShardedDataParallel
-from torch.nn.functional import pad, softmax
-from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Subset
 
 from training import mix
+from training.build import trainer_of
 from training.circumstances import circumstances
 from training.conduct import Conduct
-from training.config import train_config
 from training.run import Run, RunChanged, is_whole, newest_whole_step, note, step_folder
 from training.tokens import sha256
-from training.trainer import FamilyTrainer, Ordered, SaveFailed
+from training.trainer import SaveFailed
 
 STATE_TYPES = [
     Path().__class__,
@@ -67,10 +54,10 @@ def pretrain(folder: Path, conduct: Conduct) -> Path:
         return last
     if conduct.threads:
         torch.set_num_threads(conduct.threads)
-    with _alone(folder), _process_group(conduct) as device, _plainly(folder):
+    with _alone(folder), process_group(conduct) as device, _plainly(folder):
         _check_data(run, order, folder)
-        trainer = _trainer(run, order, folder, device, conduct)
-        _check_space(folder, run.recipe.n_parameters, conduct.keep_last)
+        trainer = trainer_of(run, order, folder, device, conduct)
+        check_space(folder, run.recipe.n_parameters, conduct.keep_last)
         if newest := newest_whole_step(folder):
             with torch.serialization.safe_globals(STATE_TYPES):
                 trainer.restore_unsharded_checkpoint(str(newest))
@@ -81,102 +68,6 @@ def pretrain(folder: Path, conduct: Conduct) -> Path:
         with trainer, _weights_and_biases(run, folder, conduct):  # its end goes before the Trainer's own, outdated call
             trainer.fit()
     return last
-
-
-def _trainer(run: Run, order: np.ndarray, folder: Path, device: torch.device, conduct: Conduct) -> FamilyTrainer:
-    world_size = torch.distributed.get_world_size()
-    config = train_config(run, len(order), folder, conduct, world_size)
-    seed_all(run.seed)
-    model = OLMo(config.model).to(device)
-    if device.type == "cpu":
-        for block in model.transformer.blocks:
-            block._scaled_dot_product_attention = causal_attention
-    if config.compile is not None:
-        model.compile(**config.compile.asdict())
-    spread = _spread(model, config, device)
-    dataset = MemMapDataset(
-        *config.data.paths,
-        chunk_size=config.model.max_sequence_length,
-        memmap_dtype=np.uint16,
-        pad_token_id=config.model.pad_token_id,
-        eos_token_id=config.model.eos_token_id,
-    )
-    ordered = Ordered(
-        dataset,
-        config.global_train_batch_size,
-        order=order,
-        drop_last=True,
-        work_dir=folder / "train_data",
-        num_threads=0,
-    )
-    return FamilyTrainer(
-        cfg=config,
-        epoch=0,
-        model=model,
-        dist_model=spread,
-        optim=build_optimizer(config, spread),
-        scheduler=build_scheduler(config),
-        train_loader=_loader(ordered, config, config.device_train_batch_size),
-        device=device,
-        evaluators=[],
-        loss_fn=torch.compile(_loss_in_float32) if run.compiled else _loss_in_float32,
-        held_out={
-            kind: _loader(
-                Subset(dataset, [int(chunk) for chunk in chunks]), config, config.device_train_microbatch_size
-            )
-            for kind in ("clean", "toxic")
-            if len(chunks := mix.chunks_of(folder, f"held_out_{kind}"))
-        },
-        note=partial(note, folder) if torch.distributed.get_rank() == 0 else lambda entry: None,
-        keep_every=conduct.keep_every,
-    )
-
-
-def _spread(model: OLMo, config: TrainConfig, device: torch.device) -> torch.nn.Module:
-    """The model over all processes: whole in each, or sharded block by block."""
-    if config.distributed_strategy == DistributedStrategy.ddp:
-        return DistributedDataParallel(model)
-    return FullyShardedDataParallel(
-        model,
-        sharding_strategy=config.fsdp.sharding_strategy,
-        mixed_precision=config.fsdp_precision,
-        auto_wrap_policy=model.get_fsdp_wrap_policy(config.fsdp.wrapping_strategy),
-        use_orig_params=config.fsdp.use_orig_params,
-        limit_all_gathers=True,
-        device_id=device,  # also a CPU must be named
-    )
-
-
-def _loader(data: Any, config: TrainConfig, batch_size: int) -> DataLoader:
-    return DataLoader(
-        data,
-        batch_size=batch_size,
-        drop_last=isinstance(data, Ordered),
-        collate_fn=DataCollator(config.data.pad_direction, config.model.pad_token_id),
-    )
-
-
-def causal_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **_: Any) -> torch.Tensor:
-    """Causal attention of short contexts on a CPU: [batch head pos d_head] → the same.
-
-    torch's fused kernel spends nearly half of a small model's training step in its backward pass there. Written out,
-    compiled, and with the early half of the queries reading the early half of the keys only, a step of the nano recipe
-    in bfloat16 took three quarters of the time (one CPU, one noisy measurement).
-    """
-    q = q * q.shape[-1] ** -0.5
-    n_pos = q.shape[-2]
-    rows = []
-    for begin, end in ((0, n_pos // 2), (n_pos // 2, n_pos)):
-        own = torch.full((end - begin, end - begin), float("-inf"), device=q.device).triu(1)
-        scores = q[..., begin:end, :] @ k[..., :end, :].transpose(-2, -1)
-        weights = softmax(scores.float() + pad(own, (begin, 0)), dim=-1)
-        rows.append(weights.to(v.dtype) @ v[..., :end, :])
-    return torch.cat(rows, dim=-2)
-
-
-def _loss_in_float32(logits: torch.Tensor, labels: torch.Tensor, **options: Any) -> Any:
-    """Under autocast the logits are bfloat16, whose log-softmax would round losses to three digits."""
-    return cross_entropy_loss(logits.float(), labels, **options)
 
 
 def _check_data(run: Run, order: np.ndarray, folder: Path) -> None:
@@ -193,7 +84,7 @@ def _check_data(run: Run, order: np.ndarray, folder: Path) -> None:
             )
 
 
-def _check_space(folder: Path, n_parameters: int, keep_last: int) -> None:
+def check_space(folder: Path, n_parameters: int, keep_last: int) -> None:
     """A save holds weights and AdamW's two moments in float32; one more is written before the oldest goes."""
     present = sum(file.stat().st_size for file in folder.rglob("*.pt"))
     needed = max(0, (keep_last + 1) * 12 * n_parameters - present)
@@ -217,7 +108,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _process_group(conduct: Conduct) -> Iterator[torch.device]:
+def process_group(conduct: Conduct) -> Iterator[torch.device]:
     """Join torchrun's group, or be a group of one."""
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
