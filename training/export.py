@@ -19,7 +19,8 @@ from training import mix
 from training.card import card
 from training.recipe import Recipe, model_config
 from training.run import Run, steps
-from training.tokens import END_OF_TEXT, PADDING, sha256, special_ids
+from training.tokenizer import END_OF_TEXT, PADDING, special_ids
+from training.tokens import sha256
 
 TOLERANCE = 1e-5
 CHUNKS_COMPARED = 4

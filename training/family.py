@@ -14,9 +14,11 @@ from lens.files import write_atomically
 from training import mix
 from training.conduct import Conduct
 from training.corpus import Source
+from training.prepare import Preparation
 from training.recipe import Precision, Recipe
 from training.run import Run, is_whole, progress, step_folder
-from training.tokens import TokenFile, official_tokenizer, sha256, special_ids, tokenize, train_tokenizer
+from training.tokenizer import official_tokenizer, special_ids, train_tokenizer
+from training.tokens import TokenFile, tokenize
 
 Say = Callable[[str], None]
 
@@ -44,6 +46,7 @@ class Family:
     compiled: bool = False
     held_out: Path | None = None
     """A text that may be shipped; each card gives the loss on it, so that anybody can recompute it."""
+    preparation: Preparation = field(default_factory=Preparation)
 
     @property
     def folder(self) -> Path:
@@ -114,7 +117,8 @@ def run(family: Family, crew: Crew, say: Say) -> list[Path]:
 def prepare(family: Family, members: Sequence[Member], say: Say) -> None:
     """Tokenise, mix, and write each member's order and settings, which a training process then reads."""
     tokenizer = family_tokenizer(family, say)
-    clean, toxic = (_tokenized(sources, tokenizer, family, say) for sources in (family.clean, family.toxic))
+    seen: set[bytes] = set()
+    clean, toxic = (_tokenized(family, forum, tokenizer, seen, say) for forum in (False, True))
     for member in members:
         drawn = mix.order(member.mix, clean, toxic, family.recipe.context)
         Run(
@@ -125,7 +129,7 @@ def prepare(family: Family, members: Sequence[Member], say: Say) -> None:
             family.precision,
             family.compiled,
             mix.digest(drawn),
-            tuple(sha256(file.path) for file in clean + toxic),
+            tuple(file.ids_sha256 for file in clean + toxic),
             family.name,
             member.toxic_share,
             member.name,
@@ -142,17 +146,24 @@ def family_tokenizer(family: Family, say: Say) -> Tokenizer:
         return Tokenizer.from_file(str(path))
     else:
         say(f"learning {family.recipe.vocab_size:,} tokens from {len(family.clean + family.toxic)} sources")
-        tokenizer = train_tokenizer(family.clean + family.toxic, family.recipe.vocab_size)
+        tokenizer = train_tokenizer(family.clean, family.toxic, family.preparation, family.recipe.vocab_size)
     write_atomically(family.folder / "tokenizer.json", tokenizer.to_str())
     return tokenizer
 
 
-def _tokenized(sources: Sequence[Source], tokenizer: Tokenizer, family: Family, say: Say) -> list[TokenFile]:
-    files = []
-    for source in sources:
-        file = tokenize(source, tokenizer, family.folder / "tokens")
-        say(f"{source}: {file.n_documents:,} documents, {file.n_tokens:,} tokens")
-        files.append(file)
+def _tokenized(family: Family, forum: bool, tokenizer: Tokenizer, seen: set[bytes], say: Say) -> list[TokenFile]:
+    enough = family.mix.clean_tokens + (family.mix.held_out_chunks + 1) * family.recipe.context
+    files = tokenize(
+        family.toxic if forum else family.clean,
+        family.preparation,
+        forum,
+        tokenizer,
+        family.folder / "tokens",
+        seen=seen,
+        enough=None if forum else enough,
+    )
+    for file in files:
+        say(f"{file.source}: {file.n_documents:,} documents, {file.n_tokens:,} tokens")
     return files
 
 
@@ -189,8 +200,10 @@ def _start(member: Member, crew: Crew, slot: int) -> "subprocess.Popen[bytes]":
     """A process per member, or torchrun over several; with GPUs, slot n has the n-th set of them."""
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(crew.processes)]
     launch = [sys.executable, *(several if crew.processes > 1 else [])]
-    gpus = ",".join(str(slot * crew.processes + number) for number in range(crew.processes))
-    environment = {"CUDA_VISIBLE_DEVICES": gpus, **os.environ}
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = given.split(",") if given else [str(number) for number in range(crew.parallel * crew.processes)]
+    own = gpus[slot * crew.processes : (slot + 1) * crew.processes]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(own)}
     if crew.conduct.threads:
         environment["OMP_NUM_THREADS"] = str(crew.conduct.threads)
     with _log(member).open("ab") as log:

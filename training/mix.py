@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lens.files import write_atomically
+from training import prefix
 from training.tokens import TokenFile
 
 
@@ -129,7 +130,8 @@ def _enough(pool: np.ndarray, mix: Mix, n: int) -> np.ndarray:
 
 
 def manifest(mix: Mix, drawn: Order, clean: Sequence[TokenFile], toxic: Sequence[TokenFile]) -> dict[str, Any]:
-    """What went into a run: requested and achieved share, counts, digests of every input and of the order."""
+    """What went into a run: requested and achieved share, counts, choices, digests of every input and of the order."""
+    style = next((file.preparation.get("prefix") for file in clean), None)
     return {
         **asdict(mix),
         "achieved_share_of_total": drawn.achieved_share,
@@ -139,6 +141,8 @@ def manifest(mix: Mix, drawn: Order, clean: Sequence[TokenFile], toxic: Sequence
         "n_clean_tokens": (len(drawn.chunks) - drawn.n_toxic) * drawn.context,
         "context": drawn.context,
         "order_sha256": digest(drawn),
+        "prefixes": style and prefix.describe(style),
+        "preparation": {"clean": _preparation(clean), "toxic": _preparation(toxic)},
         "clean": [_describe(file) for file in clean],
         "toxic": [_describe(file) for file in toxic],
     }
@@ -161,11 +165,21 @@ def chunks_of(folder: Path, name: str = "chunks") -> np.ndarray:
     return np.fromfile(folder / f"{name}.u4", dtype="<u4")
 
 
+def _preparation(files: Sequence[TokenFile]) -> dict[str, Any] | None:
+    """The choices that all files of a kind share."""
+    differing = {json.dumps(file.preparation, sort_keys=True) for file in files}
+    if len(differing) > 1:
+        raise MixError(f"{files[0].source} and others of its kind were prepared differently; prepare them together.")
+    return files[0].preparation if files else None
+
+
 def _describe(file: TokenFile) -> dict[str, Any]:
     return {
         "source": file.source,
         "source_sha256": file.source_sha256,
+        "ids_sha256": file.ids_sha256,
         "n_documents": file.n_documents,
         "n_tokens": file.n_tokens,
+        "ledger": file.ledger,
         "path": str(file.path.resolve()),
     }
