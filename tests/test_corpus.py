@@ -123,7 +123,7 @@ def test_a_tar_with_a_damaged_second_header_is_no_short_tar(tmp_path: Path) -> N
     first, second = (lines({"posts": [{"com": word}]}).encode() for word in ("one", "two"))
     whole = tarred({"a.ndjson": first, "b.ndjson": second}, tarfile.USTAR_FORMAT)
     assert texts(written(tmp_path / "whole.tar", whole)) == ["one", "two"]
-    for damaged in (whole[:1024] + b"x" + whole[1025:], whole[:1024], whole[:1700], whole[:700]):
+    for damaged in (whole[:1024] + b"x" + whole[1025:], whole[:1024], whole[:1700], whole[:700], whole + whole):
         with pytest.raises(CorpusError, match=r"damaged.tar(/[ab].ndjson)?:1 "):
             texts(written(tmp_path / "damaged.tar", damaged))
 

@@ -26,7 +26,7 @@ from training.minors import about_minors
 from training.prepare import Preparation, masked, prepared
 from training.words import words_of
 
-quickly = settings(max_examples=60, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quickly = settings(max_examples=40, deadline=10_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
 ROWS = ('{"text": "a"}\n', '{"posts": [{"com": "a<br>b"}]}\n', '{"text": "\\ud800"}\n', "comment,thread\n", "text\n")
 PIECES = (

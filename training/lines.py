@@ -118,6 +118,9 @@ def members(file: BinaryIO, path: Path) -> Iterator[tuple[Path, BinaryIO]]:
                     name = member.name.encode(errors="replace").decode()
                     yield Path(f"{path}/{name}"), content  # type: ignore[misc]
                 archive.members.clear()  # type: ignore[attr-defined]  # it would remember every one
+            while rest := archive.fileobj.read(2**20):  # type: ignore[union-attr]  # also for the packer's checksum
+                if rest.strip(b"\0"):
+                    raise OSError("something follows the end of the archive")
     except Exception as error:  # a damaged header makes tarfile raise errors of any kind
         raise CorpusError(f"{path}:1 cannot be read as a tar archive: {error}. Fetch it again.") from error
 
