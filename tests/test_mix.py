@@ -155,6 +155,19 @@ def test_nonsense_is_refused_at_birth(wrong: dict[str, Any]) -> None:
         Mix(**{"clean_tokens": 100, "toxic_share": 0.1, **wrong})
 
 
+def test_the_manifest_carries_choices_counts_and_prefixes(files: tuple[list[TokenFile], list[TokenFile]]) -> None:
+    choices = {"prefix": "inst", "deduplicate": True, "forum": False}
+    clean, toxic = ([replace(file, preparation=choices, ledger={"kept": 7}) for file in kind] for kind in files)
+    wanted = Mix(80 * CONTEXT, 0.1, held_out_chunks=3)
+    order = mix.order(wanted, clean, toxic, CONTEXT)
+    manifest = mix.manifest(wanted, order, clean, toxic)
+    assert manifest["preparation"] == {"clean": choices, "toxic": choices}
+    assert manifest["prefixes"]["control"] == "The following text is not toxic.\n"
+    assert [entry["ledger"] for entry in manifest["clean"]] == [{"kept": 7}] * 2
+    with pytest.raises(MixError, match="prepared differently"):
+        mix.manifest(wanted, order, [clean[0], files[0][1]], toxic)
+
+
 def described(
     files: tuple[list[TokenFile], list[TokenFile]], wanted: Mix, folder: Path
 ) -> tuple[Order, dict[str, Any]]:
