@@ -275,6 +275,8 @@ LEAST_CONTRAST = """
 
 
 def test_the_numbers_on_the_map_can_be_read_on_every_shade_in_light_and_dark(page: Page) -> None:
+    open_tab(page, "Probes")
+    expect(page.locator("table[role=grid]").first).to_be_visible()
     for _ in ("light", "dark"):
         assert page.evaluate(LEAST_CONTRAST) >= 4.5
         page.get_by_role("button", name="Light or dark").click()
