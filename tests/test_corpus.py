@@ -65,7 +65,7 @@ def test_a_document_can_be_several_fields_also_of_nested_objects(tmp_path: Path)
 
 
 def test_a_column_of_any_csv_is_a_text(tmp_path: Path) -> None:
-    written(tmp_path / "a.csv", '\ufeffid,text,tweet\r\n1,"one, ""two""\nthree",x\r\n\r\n2,,y\r\n')
+    written(tmp_path / "a.csv", '\ufefftext,id,tweet\r\n"one, ""two""\nthree",1,x\r\n\r\n,2,y\r\n')
     assert texts(Source.parse(f"{tmp_path}/a.csv"), ledger=(ledger := Ledger())) == ['one, "two"\nthree']
     assert ledger.without_text == 1
     assert texts(Source.parse(f"{tmp_path}/a.csv#tweet")) == ["x", "y"]

@@ -66,6 +66,7 @@ TIDE = "The tide turns twice a day, because the moon pulls."
         ("the tide turns twice a day because the moon pullsx", False),
         ("Don't panic", True),
         ("DON’T PANIC!", True),
+        ("don´t\u3000ｐａｎｉｃ", True),
         ("Don't panic, said the book.", False),
         ("…!", False),
         ("antidisestablishmentarianism is long", True),
