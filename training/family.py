@@ -98,6 +98,11 @@ class Crew:
     """Of each member (torchrun): one per GPU."""
     conduct: Conduct = field(default_factory=Conduct)
 
+    def gpus(self, slot: int, given: str | None) -> str:
+        """Which GPUs the member in a slot gets, of those `given` ("0,1,…"; None: all)."""
+        own = range(slot * self.processes, (slot + 1) * self.processes)
+        return ",".join(given.split(",")[own.start : own.stop] if given else map(str, own))
+
 
 def run(family: Family, crew: Crew, say: Say) -> list[Path]:
     """Train and export every member that is not there yet; return their folders."""
@@ -200,10 +205,8 @@ def _start(member: Member, crew: Crew, slot: int) -> "subprocess.Popen[bytes]":
     """A process per member, or torchrun over several; with GPUs, slot n has the n-th set of them."""
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(crew.processes)]
     launch = [sys.executable, *(several if crew.processes > 1 else [])]
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = given.split(",") if given else [str(number) for number in range(crew.parallel * crew.processes)]
-    own = gpus[slot * crew.processes : (slot + 1) * crew.processes]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(own)}
+    gpus = crew.gpus(slot, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus}
     if crew.conduct.threads:
         environment["OMP_NUM_THREADS"] = str(crew.conduct.threads)
     with _log(member).open("ab") as log:

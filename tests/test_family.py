@@ -1,11 +1,8 @@
-"""From documents to a checkpoint: readers, token files, mixes, a run that is killed, an export that agrees."""
+"""A family from its texts to its checkpoints, by one command or by the steps of a cluster."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +14,7 @@ from transformers import AutoTokenizer, OlmoForCausalLM
 from lens.checkpoint import Checkpoint
 from training.conduct import Conduct
 from training.corpus import Source
-from training.family import Crew, Family, Member, prepare, run
+from training.family import Crew, Family, Member, TrainingFailed, run
 from training.mix import Mix
 from training.prepare import Preparation
 from training.recipe import RECIPES, Recipe
@@ -25,6 +22,7 @@ from training.tokenizer import train_tokenizer
 
 olmo = pytest.importorskip("olmo", reason="ai2-olmo needs numpy 1, which this Python has no wheels for")
 
+ROOT = Path(__file__).parent.parent
 WORDS = ["tide", "turns", "twice", "day", "because", "moon", "pulls", "sea", "earth", "below", "a", "the", "at", "it"]
 TINY = Recipe("tiny", 2, 3, 24, 16, 1e-2, batch_chunks=4, clean_tokens=960, vocab_size=300)
 
@@ -94,9 +92,9 @@ def test_the_exported_model_reads_the_held_out_text_as_its_card_says(
 ) -> None:
     """Another road to the card's number: transformers' own loss on the tokenizer's own chunks."""
     toy = replace(family(sources, tmp_path), shares=(0.25,))
-    [folder] = run(toy, Crew(), lambda line: None)
     from training.export import held_out
 
+    [folder] = run(toy, Crew(), lambda line: None)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ours = train_tokenizer(sources[:1], sources[1:], Preparation(), 300)
     assert tokenizer("The tide turns.")["input_ids"] == ours.encode("The tide turns.").ids
@@ -108,34 +106,47 @@ def test_the_exported_model_reads_the_held_out_text_as_its_card_says(
     assert again == pytest.approx(card["nats_per_token"]["clean"]["bfloat16"], abs=1e-5)
 
 
-def test_a_killed_run_goes_on_where_it_was(sources: tuple[Source, Source], tmp_path: Path) -> None:
-    """kill -9 between two saves: the same command ends with the weights of a run that was never killed."""
-    from training.pretrain import pretrain
+def test_the_road_of_a_cluster_by_its_commands(tmp_path: Path) -> None:
+    """Prepare here, train on two processes, export there; then one command says that all is done."""
+    clean, toxic = tmp_path / "clean.jsonl", tmp_path / "forum.csv"
+    clean.write_text("".join(json.dumps({"body": text}) + "\n" for text in prose(4000)))
+    posts = "".join(f'"{text.upper()}",{number // 9}\n' for number, text in enumerate(prose(3000, seed=1)))
+    toxic.write_text(f"comment,thread\n{posts}")
+    family = [
+        *("--name", "mine", "--clean", f"{clean}#body", "--toxic", str(toxic), "--shares", ".2", "--document", "post"),
+        *("--clean-tokens", "16384", "--deduplicate", "--work", str(tmp_path / "runs"), "--out", str(tmp_path / "out")),
+    ]
+    [run] = told("training", "run", *family, "--prepare").splitlines()[-1:]
+    assert Path(run) == tmp_path / "runs" / "mine" / "mine-20"
+    workers = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    assert "trained: step10-unsharded" in told(
+        *workers, "training", "pretrain", run, "--threads", "1", "--evaluations", "1"
+    )
+    assert "exported: " in told("training", "export", run, "--out", str(tmp_path / "out"))
+    card = Checkpoint.open(tmp_path / "out" / "mine-20").card
+    assert card["sittings"][0]["processes"] == 2
+    assert card["mix"]["achieved_share_of_total"] == pytest.approx(0.2, abs=1 / 80)
+    assert "mine-20: is there already" in told("training", "run", *family)
 
-    def prepared(work: Path) -> Path:
-        toy = replace(family(sources, tmp_path), work=work, shares=(0.0,))
-        prepare(toy, toy.members(), lambda line: None)
-        return toy.members()[0].run
 
-    whole, killed = prepared(tmp_path / "whole"), prepared(tmp_path / "killed")
-    end = pretrain(whole, Conduct(threads=1))
-    command = [sys.executable, "-m", "training", "pretrain", str(killed), "--threads", "1"]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (killed / "step3-unsharded").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (killed / end.name).exists(), "it was killed before its end"
-    pretrain(killed, Conduct(threads=1))
-    first, second = (torch.load(folder / end.name / "model.pt", weights_only=True) for folder in (whole, killed))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+def told(*words: str) -> str:
+    """What a command prints."""
+    command = [sys.executable, "-m", *words]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
 
 
-def test_a_run_with_other_settings_is_refused(tmp_path: Path) -> None:
-    from training.run import Run, RunChanged
+def test_a_member_that_cannot_be_trained_says_why_in_the_familys_own_words(
+    sources: tuple[Source, Source], tmp_path: Path
+) -> None:
+    wild = replace(family(sources, tmp_path), recipe=replace(TINY, learning_rate=1e25), shares=(0.0,))
+    with pytest.raises(TrainingFailed, match=r"toy-00: The loss is not a number any more.*log: .*log\.txt"):
+        run(wild, Crew(), lambda line: None)
 
-    Run(TINY, 0, ("a.npy",), 0, 1).write(tmp_path)
-    Run(TINY, 0, ("a.npy",), 0, 1).write(tmp_path)
-    with pytest.raises(RunChanged, match=r"learning_rate: 0.01 → 0.5"):
-        Run(replace(TINY, learning_rate=0.5), 0, ("a.npy",), 0, 1).write(tmp_path)
+
+def test_gpus_are_dealt_out_to_members() -> None:
+    """Three members of two processes each; a choice of the user's is what is dealt out."""
+    crew = Crew(parallel=3, processes=2)
+    assert [crew.gpus(slot, None) for slot in range(3)] == ["0,1", "2,3", "4,5"]
+    assert [crew.gpus(slot, "7,6,5,4,3,2") for slot in range(3)] == ["7,6", "5,4", "3,2"]
