@@ -174,8 +174,11 @@ def test_every_post_is_in_a_document_or_counted(threads: list[list[str | None]],
     )
 
 
+marked = st.lists(st.one_of(texts, st.sampled_from(["<b>", "&lt;", "</a>", ">>1", "\n", "&amp;"]))).map("".join)
+
+
 @quickly
-@given(text=texts)
+@given(text=marked)
 def test_cleaning_undoes_what_4chan_does_to_a_text(text: str) -> None:
     """Bare links to other posts apart, which have no words."""
     shown = clean_post(html.escape(text).replace("\r", "").replace("\n", "<wbr><br>"))
