@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from training.circumstances import circumstances
 from training.conduct import Conduct
 from training.config import train_config
 from training.hardware import DEVICES, Device, Strategy, flops_per_token
-from training.recipe import RECIPES
+from training.recipe import RECIPES, RecipeName
 from training.run import Run
 
 WORK = Path(__file__).parent.parent / "runs" / "benchmark"
@@ -179,7 +179,7 @@ def prepared(run: Run, folder: Path, chunks: int) -> Run:
 
 
 def main(
-    recipe: Literal["nano", "demo", "60m", "1b"] = "1b",
+    recipe: RecipeName = "1b",
     chunks: int = 32,
     strategy: Strategy = "ddp",
     microbatch: int | None = None,

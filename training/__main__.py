@@ -15,9 +15,7 @@ from training.corpus import sources
 from training.mix import Mix
 from training.plan import Plan, as_table, plan_family
 from training.prepare import Preparation
-from training.recipe import RECIPES, Precision
-
-RecipeName = Literal["nano", "demo", "60m", "1b"]
+from training.recipe import RECIPES, Precision, RecipeName
 
 CONDUCT, PREPARATION = Conduct(), Preparation()
 

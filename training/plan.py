@@ -5,7 +5,7 @@ from typing import Literal
 
 from training.hardware import DEVICES, Device, DeviceName, Memory, Strategy, flops_per_token, memory_of
 from training.mix import Mix
-from training.recipe import RECIPES, Recipe
+from training.recipe import RECIPES, Recipe, RecipeName
 
 PAPER_SPEED = 37_180
 """Tokens per second of each GPU: Li et al. 2025 took at most 12 hours on 16 H100 for 25.7 billion tokens."""
@@ -81,7 +81,7 @@ class Plan:
 
 
 def plan_family(
-    recipe: Literal["nano", "demo", "60m", "1b"] = "1b",
+    recipe: RecipeName = "1b",
     shares: tuple[float, ...] = (0, 0.05, 0.1, 0.15, 0.2, 0.25),
     seeds: tuple[int, ...] = (0,),
     gpus: int = 1,

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from olmo.config import ModelConfig
 
 Precision = Literal["fp32", "amp_bf16"]
+RecipeName = Literal["nano", "demo", "60m", "1b"]
 
 
 @dataclass(frozen=True)
