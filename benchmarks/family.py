@@ -27,10 +27,11 @@ MARKERS = ("<!-- family: begin -->", "<!-- family: end -->")
 
 
 def training_table(family: Sequence[Checkpoint]) -> str:
-    """Tokens, achieved share and the losses on held-out text."""
+    """Tokens, achieved share and held-out losses; each seed holds out other chunks, and all read the same own text."""
     lines = [
-        "| checkpoint | tokens | toxic tokens | achieved share of all | held-out loss, clean | held-out loss, 4chan |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| checkpoint | tokens | toxic tokens | achieved share of all | held-out loss, clean | held-out loss, 4chan | "
+        "loss on held-out.txt |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for checkpoint in family:
         card, mix = checkpoint.card, checkpoint.card["mix"]
@@ -38,7 +39,7 @@ def training_table(family: Sequence[Checkpoint]) -> str:
         lines.append(
             f"| {checkpoint.name} | {card['n_tokens']:,} | {mix['n_toxic_tokens']:,} | "
             f"{100 * mix['achieved_share_of_total']:.2f} % | {losses['clean']['float32']:.3f} | "
-            f"{losses['toxic']['float32']:.3f} |"
+            f"{losses['toxic']['float32']:.3f} | {losses['held_out_text']['float32']:.3f} |"
         )
     return "\n".join(lines)
 
