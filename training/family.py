@@ -18,7 +18,7 @@ from training.prepare import Preparation
 from training.recipe import Precision, Recipe
 from training.run import Run, is_whole, progress, step_folder
 from training.tokenizer import official_tokenizer, special_ids, train_tokenizer
-from training.tokens import TokenFile, tokenize
+from training.tokens import Progress, TokenFile, tokenize
 
 Say = Callable[[str], None]
 
@@ -166,10 +166,24 @@ def _tokenized(family: Family, forum: bool, tokenizer: Tokenizer, seen: set[byte
         family.folder / "tokens",
         seen=seen,
         enough=None if forum else enough,
+        on_progress=_now_and_then(say),
     )
     for file in files:
         say(f"{file.source}: {file.n_documents:,} documents, {file.n_tokens:,} tokens")
     return files
+
+
+def _now_and_then(say: Say) -> Progress:
+    """Tell how far a long source is, every ten seconds."""
+    told = time.monotonic()
+
+    def tell(source: Source, n_tokens: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > 10:
+            told = time.monotonic()
+            say(f"{source}: {n_tokens:,} tokens so far")
+
+    return tell
 
 
 def _trained(members: Sequence[Member], crew: Crew, say: Say) -> Iterator[Member]:
