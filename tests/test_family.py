@@ -18,6 +18,7 @@ from training.family import Crew, Family, Member, TrainingFailed, run
 from training.mix import Mix
 from training.prepare import Preparation
 from training.recipe import RECIPES, Recipe
+from training.run import RunChanged
 from training.tokenizer import train_tokenizer
 
 olmo = pytest.importorskip("olmo", reason="ai2-olmo needs numpy 1, which this Python has no wheels for")
@@ -85,6 +86,9 @@ def test_a_family_is_trained_exported_and_then_left_alone(sources: tuple[Source,
     run(toy, Crew(2, conduct=Conduct(threads=1)), lines.append)
     assert stamps == [path.stat().st_mtime_ns for path in sorted((tmp_path / "out").rglob("*"))]
     assert "toy-00: is there already" in lines
+    faster = replace(toy, recipe=replace(TINY, learning_rate=0.5))
+    with pytest.raises(RunChanged, match=r"toy-00 is there already, with learning_rate 0.01. Give another --name"):
+        run(faster, Crew(), lines.append)
 
 
 def test_the_exported_model_reads_the_held_out_text_as_its_card_says(

@@ -1,6 +1,7 @@
 """Many processes compute what one does: DDP and FSDP against a single process, and what happens when one is missing."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,7 @@ def test_two_processes_follow_the_loss_curve_of_one(tmp_path: Path) -> None:
     alone = made(tmp_path / "alone", n_steps=20)
     pretrain(alone, Conduct(threads=1, evaluations=2))
     spread = {strategy: again(alone, tmp_path / strategy) for strategy in ("ddp", "fsdp")}
-    options = ["--threads", "1", "--evaluations", "2"]
+    options = ["--threads", "1", "--evaluations", "2", "--keep-last", "15"]
     processes = [
         started([*TORCHRUN, "2", "-m", "training", "pretrain", str(folder), "--strategy", strategy, *options])
         for strategy, folder in spread.items()
@@ -46,6 +47,12 @@ def test_two_processes_follow_the_loss_curve_of_one(tmp_path: Path) -> None:
         for one, two in zip(journal(alone, "held_out"), journal(folder, "held_out"), strict=True):
             assert two["held_out"] == pytest.approx(one["held_out"], abs=1e-4)
         assert list(steps(folder))[-1] == 20
+    for step, folder in steps(spread["fsdp"]).items():
+        if step > 8:
+            shutil.rmtree(folder)
+    pretrain(spread["fsdp"], Conduct(threads=1, evaluations=2))  # what two processes began, sharded, one ends
+    one, two = (journal(folder, "held_out")[-1]["held_out"] for folder in (alone, spread["fsdp"]))
+    assert two == pytest.approx(one, abs=1e-4), "other clipping of gradients would show"
 
 
 def test_a_process_that_never_comes_is_reported(tmp_path: Path) -> None:

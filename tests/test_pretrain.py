@@ -18,7 +18,7 @@ from lens.checkpoint import Catalogue, Checkpoint
 from training.conduct import Conduct
 from training.export import ExportError, export, held_out
 from training.recipe import RECIPES
-from training.run import Run, RunChanged, journal, newest_whole_step, steps
+from training.run import Run, RunChanged, journal, newest_whole_step, note, steps
 
 pytest.importorskip("olmo", reason="ai2-olmo needs numpy 1, which this Python has no wheels for")
 
@@ -95,7 +95,8 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_last_save_whole(tmp_path
         pretrain(run)
     newest = newest_whole_step(run)
     assert newest is not None
-    torch.load(newest / "model.pt", weights_only=True)
+    weights = torch.load(newest / "model.pt", weights_only=True)
+    assert all(weight.isfinite().all() for weight in weights.values())
 
 
 def test_a_disk_that_refuses_leaves_the_last_save_and_says_so(trained: Path, tmp_path: Path) -> None:
@@ -147,6 +148,36 @@ def test_the_width_of_the_1b_recipe_trains_exports_and_opens_in_the_lens(tmp_pat
     lens = open_lens(str(export(run, tmp_path / "out")))
     assert (lens.grid.n_layers, lens.grid.n_heads, lens.d_model) == (2, 16, 2048)
     assert lens.plain_logits(*lens.pad([[5, 6, 7]])).shape == (1, 3, 50_304)
+
+
+@pytest.mark.parametrize(
+    ("n_steps", "keep_every", "every"), [(1000, None, 20), (1000, 400, 20), (20_177, 5000, 250), (20, 8, 1), (90, 1, 1)]
+)
+def test_kept_steps_are_among_the_saved_ones(n_steps: int, keep_every: int | None, every: int) -> None:
+    from training.config import save_every
+
+    assert save_every(n_steps, keep_every) == every
+    assert (keep_every or every) % every == 0
+
+
+def test_steps_that_would_be_saved_too_often_are_refused_with_others() -> None:
+    from training.config import save_every
+
+    with pytest.raises(ValueError, match=r"To keep every 401 steps .* would save every 1.* Keep every 400, say"):
+        save_every(1000, 401)
+
+
+def test_what_was_noted_behind_the_save_that_a_run_went_on_from_is_forgotten(tmp_path: Path) -> None:
+    for entry in (
+        {"step": 1, "loss": 5.0},
+        {"step": 9, "loss": 4.0},
+        {"step": 2, "sitting": {}},
+        {"step": 3, "loss": 4.5},
+    ):
+        note(tmp_path, entry)
+    (tmp_path / "metrics.jsonl").open("a").write('{"step": 4, "lo')  # a kill in the middle of a line
+    note(tmp_path, {"step": 5, "loss": 4.2})
+    assert [entry["step"] for entry in journal(tmp_path)] == [1, 3, 5]
 
 
 def test_command_line_options_are_the_conduct(tmp_path: Path) -> None:

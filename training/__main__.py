@@ -16,6 +16,7 @@ from training.mix import Mix
 from training.plan import Plan, as_table, plan_family
 from training.prepare import Preparation
 from training.recipe import RECIPES, Precision, RecipeName
+from training.run import STOPPED
 
 CONDUCT, PREPARATION = Conduct(), Preparation()
 
@@ -103,7 +104,7 @@ def pretrain(folder: tyro.conf.Positional[Path], conduct: tyro.conf.OmitArgPrefi
     try:
         print(f"trained: {pretrain(folder, conduct).name}")
     except Stopped as error:
-        sys.exit(str(error))
+        sys.exit(f"{STOPPED}{error}")
 
 
 def export(folder: tyro.conf.Positional[Path], out: Path = Path("checkpoints"), step: int | None = None) -> None:
@@ -134,7 +135,7 @@ def main() -> None:
         if error.name != "olmo":
             raise
         sys.exit("Training needs ai2-olmo, which needs numpy 1: use Python 3.11 or 3.12 (make PYTHON=python3.12).")
-    except (ValueError, families.TrainingFailed) as error:
+    except (ValueError, OSError, families.TrainingFailed) as error:
         sys.exit(f"{error}")
     except KeyboardInterrupt:
         sys.exit("Stopped. The same command goes on from the last saved step.")

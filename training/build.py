@@ -50,7 +50,7 @@ def trainer_of(run: Run, order: np.ndarray, folder: Path, device: torch.device, 
         order=order,
         drop_last=True,
         work_dir=folder / "train_data",
-        num_threads=0,
+        num_threads=0 if device.type == "cpu" else 4,
     )
     return FamilyTrainer(
         cfg=config,

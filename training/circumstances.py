@@ -34,5 +34,8 @@ def _hardware() -> str:
 
 def _git_revision() -> str | None:
     asked = ["git", "rev-parse", "--short=12", "HEAD"]
-    git = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    try:
+        git = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:  # git is not installed
+        return None
     return git.stdout.strip() or None

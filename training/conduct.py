@@ -26,8 +26,8 @@ class Conduct:
     """Seconds to wait for the other processes."""
 
     def __post_init__(self) -> None:
-        for name in ("keep_last", "evaluations", "patience_s"):
-            if getattr(self, name) < 1:
+        for name in ("threads", "microbatch", "keep_last", "keep_every", "evaluations", "patience_s"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")
 
     def arguments(self) -> list[str]:

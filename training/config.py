@@ -74,5 +74,10 @@ def save_every(n_steps: int, keep_every: int | None) -> int:
     usual = max(1, n_steps // 50)
     if keep_every is None:
         return usual
-    whole = (keep_every // parts for parts in range(1, 11) if keep_every % parts == 0)
-    return next((steps for steps in whole if steps <= usual), keep_every)
+    steps = max(steps for steps in range(1, usual + 1) if keep_every % steps == 0)
+    if steps < min(usual, keep_every) / 8:
+        raise ValueError(
+            f"To keep every {keep_every} steps this run would save every {steps}, which is too often. "
+            f"Keep every {max(1, round(keep_every / usual)) * usual}, say."
+        )
+    return steps

@@ -1,5 +1,6 @@
 """A family in one go: tokenise once, mix per share, train what is missing, export what is trained."""
 
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from training.conduct import Conduct
 from training.corpus import Source
 from training.prepare import Preparation
 from training.recipe import Precision, Recipe
-from training.run import Run, is_whole, progress, step_folder
+from training.run import STOPPED, Run, RunChanged, is_whole, progress, step_folder
 from training.tokenizer import official_tokenizer, special_ids, train_tokenizer
 from training.tokens import Progress, TokenFile, tokenize
 
@@ -83,6 +84,18 @@ class Member:
         return replace(self.family.mix, toxic_share=self.toxic_share, seed=self.seed)
 
     @property
+    def done(self) -> bool:
+        """Whether the checkpoint is there; one that was made in another way is refused."""
+        card = self.out / "checkpoint.json"
+        if not card.exists():
+            return False
+        made, family = json.loads(card.read_text()), self.family
+        asked = {"recipe": family.recipe.name, "learning_rate": family.recipe.learning_rate}
+        if other := [f"{key} {made.get(key)}" for key, value in asked.items() if made.get(key) != value]:
+            raise RunChanged(f"{self.out} is there already, with {' and '.join(other)}. Give another --name or --out.")
+        return True
+
+    @property
     def trained(self) -> bool:
         n_steps = self.family.recipe.n_steps(len(mix.chunks_of(self.run)))
         return is_whole(step_folder(self.run, n_steps))
@@ -101,14 +114,19 @@ class Crew:
     def gpus(self, slot: int, given: str | None) -> str:
         """Which GPUs the member in a slot gets, of those `given` ("0,1,…"; None: all)."""
         own = range(slot * self.processes, (slot + 1) * self.processes)
-        return ",".join(given.split(",")[own.start : own.stop] if given else map(str, own))
+        return ",".join(map(str, own) if given is None else given.split(",")[own.start : own.stop])
 
 
 def run(family: Family, crew: Crew, say: Say) -> list[Path]:
     """Train and export every member that is not there yet; return their folders."""
+    import torch
+
     from training.export import export
 
-    missing = [member for member in family.members() if not (member.out / "checkpoint.json").exists()]
+    n_gpus, needed = torch.cuda.device_count(), crew.parallel * crew.processes
+    if 0 < n_gpus < needed:
+        raise ValueError(f"--parallel and --processes ask for {needed} GPUs; there are {n_gpus}.")
+    missing = [member for member in family.members() if not member.done]
     for member in family.members():
         if member not in missing:
             say(f"{member.name}: is there already")
@@ -121,6 +139,8 @@ def run(family: Family, crew: Crew, say: Say) -> list[Path]:
 
 def prepare(family: Family, members: Sequence[Member], say: Say) -> None:
     """Tokenise, mix, and write each member's order and settings, which a training process then reads."""
+    if family.held_out and not family.held_out.is_file():
+        raise ValueError(f"There is no held-out text {family.held_out}.")
     tokenizer = family_tokenizer(family, say)
     seen: set[bytes] = set()
     clean, toxic = (_tokenized(family, forum, tokenizer, seen, say) for forum in (False, True))
@@ -233,6 +253,7 @@ def _log(member: Member) -> Path:
 
 
 def _last_line(log: Path) -> str:
-    """What a process said before it ended."""
+    """What a process said before it ended; torchrun writes a report of its own behind that."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "ended without a word"
+    said = [line for line in lines if line.startswith(STOPPED)]
+    return (said or lines or ["ended without a word"])[-1].removeprefix(STOPPED)

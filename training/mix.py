@@ -154,7 +154,7 @@ def digest(drawn: Order) -> str:
 
 
 def write(folder: Path, drawn: Order, description: dict[str, Any]) -> None:
-    """`order.npy`, the held-out chunks and, last, `mix.json`."""
+    """`chunks.u4`, the held-out chunks and, last, `mix.json`."""
     for name in ("chunks", "held_out_clean", "held_out_toxic"):
         write_atomically(folder / f"{name}.u4", getattr(drawn, name).astype("<u4").tobytes())
     write_atomically(folder / "mix.json", json.dumps(description, indent=1))

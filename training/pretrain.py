@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from training import mix
 from training.build import trainer_of
 from training.circumstances import circumstances
 from training.conduct import Conduct
-from training.run import Run, RunChanged, is_whole, newest_whole_step, note, step_folder
+from training.run import Run, RunChanged, is_whole, newest_whole_step, note, step_folder, steps
 from training.tokens import sha256
 from training.trainer import SaveFailed
 
@@ -48,6 +49,7 @@ def pretrain(folder: Path, conduct: Conduct) -> Path:
     Under torchrun it is one process of many; started plainly, it is the only one. How many there are does not change
     which chunks a step sees, so a run may go on with another number.
     """
+    folder = folder.resolve()  # the Trainer remembers its saves by their paths
     run, order = Run.read(folder), mix.chunks_of(folder)
     last = step_folder(folder, run.recipe.n_steps(len(order)))
     if is_whole(last):
@@ -61,12 +63,16 @@ def pretrain(folder: Path, conduct: Conduct) -> Path:
         if newest := newest_whole_step(folder):
             with torch.serialization.safe_globals(STATE_TYPES):
                 trainer.restore_unsharded_checkpoint(str(newest))
+            for group in trainer.optim.param_groups:  # the save may be of the other strategy
+                group["sharded"] = conduct.strategy == "fsdp"
         if torch.distributed.get_rank() == 0:
             sitting = circumstances(conduct, torch.distributed.get_world_size())
             note(folder, {"step": trainer.global_step, "sitting": sitting, "time": time.time()})
         gc.freeze()  # the Trainer collects garbage at every save; what was there before it began is none
         with trainer, _weights_and_biases(run, folder, conduct):  # its end goes before the Trainer's own, outdated call
             trainer.fit()
+        if trainer.global_step < trainer.max_steps:
+            raise Stopped(f"The run was cancelled at step {trainer.global_step}. {_left(folder)}")
     return last
 
 
@@ -86,7 +92,8 @@ def _check_data(run: Run, order: np.ndarray, folder: Path) -> None:
 
 def check_space(folder: Path, n_parameters: int, keep_last: int) -> None:
     """A save holds weights and AdamW's two moments in float32; one more is written before the oldest goes."""
-    present = sum(file.stat().st_size for file in folder.rglob("*.pt"))
+    whole = [step for step in steps(folder).values() if is_whole(step)][-keep_last:]
+    present = sum(file.stat().st_size for step in whole for file in step.glob("*.pt"))
     needed = max(0, (keep_last + 1) * 12 * n_parameters - present)
     if (free := shutil.disk_usage(folder).free) < needed:
         raise Stopped(
@@ -114,6 +121,8 @@ def process_group(conduct: Conduct) -> Iterator[torch.device]:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
+    if "RANK" in os.environ:
+        os.environ.setdefault("FS_LOCAL_RANK", os.environ["RANK"])  # the run's folder is on a disk that all share
     with tempfile.TemporaryDirectory() as folder:
         alone = {"init_method": f"file://{folder}/meet", "rank": 0, "world_size": 1}
         try:
@@ -129,8 +138,11 @@ def process_group(conduct: Conduct) -> Iterator[torch.device]:
             ) from error
         try:
             yield device
-        finally:
-            torch.distributed.destroy_process_group()
+        except BaseException:
+            if not cuda:  # NCCL would wait here for the other processes, which wait for this one
+                torch.distributed.destroy_process_group()
+            raise
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager
@@ -140,6 +152,8 @@ def _plainly(folder: Path) -> Iterator[None]:
         yield
     except SaveFailed as error:
         raise Stopped(f"{error}. {_left(folder)} Make room, then give the same command again.") from error
+    except torch.cuda.OutOfMemoryError as error:
+        raise Stopped(f"The GPU's memory is full. {_left(folder)} Give a smaller --microbatch.") from error
     except torch.distributed.DistError as error:
         raise Stopped(f"Another process was lost ({_first_line(error)}). {_left(folder)} Start all again.") from error
     except ValueError as error:
@@ -174,7 +188,17 @@ def _weights_and_biases(run: Run, folder: Path, conduct: Conduct) -> Iterator[No
     if not os.environ.get("WANDB_API_KEY"):
         os.environ.setdefault("WANDB_MODE", "offline")
     settings = wandb.Settings(init_timeout=30, silent=True)
-    wandb.init(project=conduct.wandb, group=run.family, name=run.name, dir=folder, settings=settings)
+    place: dict[str, Any] = {
+        "project": conduct.wandb,
+        "group": run.family,
+        "name": run.name,
+        "dir": folder,
+        "settings": settings,
+    }
+    try:
+        wandb.init(**place)
+    except wandb.Error:
+        wandb.init(**place, mode="offline")
     try:
         yield
     finally:

@@ -14,6 +14,8 @@ from training.recipe import Precision, Recipe
 
 WHOLE = ("config.yaml", "model.pt", "optim.pt", "train.pt")
 SETTINGS, JOURNAL = "run.json", "metrics.jsonl"
+STOPPED = "Stopped: "
+"""What the last words of a training process begin with."""
 
 
 class RunChanged(ValueError):
@@ -106,7 +108,12 @@ def note(folder: Path, entry: dict[str, Any]) -> None:
 
 def journal(folder: Path, kind: Literal["loss", "held_out", "sitting"] = "loss") -> list[dict[str, Any]]:
     """Entries with a training loss, with held-out losses, or of a sitting's begin; those of a repeated step once."""
-    entries = {entry["step"]: entry for entry in _lines(folder / JOURNAL) if kind in entry}
+    entries: dict[int, dict[str, Any]] = {}
+    for entry in _lines(folder / JOURNAL):
+        if "sitting" in entry:  # it went on from a save: what was noted behind that is done again
+            entries = {step: entries[step] for step in entries if step <= entry["step"]}
+        if kind in entry:
+            entries[entry["step"]] = entry
     return [entries[step] for step in sorted(entries)]
 
 

@@ -84,8 +84,14 @@ class FamilyTrainer(Trainer):
 
     def save_unsharded_checkpoint(self) -> Any:
         """The one kind of save: whole, so that any number of processes can go on from it."""
+        lost = torch.tensor([not p.isfinite().all() for p in self.model.parameters()], device=self.device).any().int()
+        torch.distributed.all_reduce(lost)
+        if lost:  # an infinite gradient spoils weights one step before the loss
+            raise ValueError("nan loss ahead")
         try:
             saved = self._save_checkpoint(Flushed(self.cfg), CheckpointType.unsharded)
+        except (torch.distributed.DistError, torch.cuda.OutOfMemoryError):
+            raise
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
             raise SaveFailed(f"Step {self.global_step} could not be saved: {_first_line(error)}") from error
         self.last_unsharded_checkpoint_step = self.global_step
@@ -106,6 +112,8 @@ class FamilyTrainer(Trainer):
             return super().trainer_state_dict()
 
     def restore_rng_state(self, rng_state: dict[str, Any]) -> None:
+        if torch.cuda.is_available() and not rng_state["cuda"].numel():  # saved without CUDA
+            rng_state = {**rng_state, "cuda": torch.cuda.get_rng_state()}
         with _cuda_random_state():
             super().restore_rng_state(rng_state)
 
