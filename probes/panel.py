@@ -33,7 +33,9 @@ def build(bench: Bench, tab: gr.Tab) -> Menus:
     with gr.Row(visible=False, elem_id="save") as save:
         which = gr.Dropdown([NO_MAP], value=NO_MAP, label="Save the map of", min_width=180, scale=3)
         files = [
-            gr.DownloadButton(label, min_width=64, scale=1, elem_id=f"save-{label.lower()}", interactive=False)
+            gr.DownloadButton(
+                label, min_width=14 * len(label), scale=1, elem_id=f"save-{label.lower()}", interactive=False
+            )
             for label in SAVES
         ]
     card = gr.HTML("", apply_default_css=False, elem_id="head")
