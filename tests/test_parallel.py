@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from made import again, made
 
 from training.conduct import Conduct
@@ -52,7 +53,10 @@ def test_two_processes_follow_the_loss_curve_of_one(tmp_path: Path) -> None:
             shutil.rmtree(folder)
     pretrain(spread["fsdp"], Conduct(threads=1, evaluations=2))  # what two processes began, sharded, one ends
     one, two = (journal(folder, "held_out")[-1]["held_out"] for folder in (alone, spread["fsdp"]))
-    assert two == pytest.approx(one, abs=1e-4), "other clipping of gradients would show"
+    assert two == pytest.approx(one, abs=1e-4)
+    optimiser = torch.load(steps(spread["fsdp"])[20] / "optim.pt", weights_only=True)
+    marks = {group["sharded"] for group in optimiser["param_groups"]}
+    assert marks == {False}, "else processes would add up norms that are whole already, and clip too much"
 
 
 def test_a_process_that_never_comes_is_reported(tmp_path: Path) -> None:
