@@ -53,6 +53,14 @@ def test_kept_steps_become_checkpoints_of_their_own(trained: Path, tmp_path: Pat
         export(trained, tmp_path, 9)
 
 
+def test_an_export_again_keeps_the_probes_that_were_fitted_meanwhile(trained: Path, tmp_path: Path) -> None:
+    probes = export(trained, tmp_path, 8) / "probes" / "mine.json"
+    probes.parent.mkdir()
+    probes.write_text("{}")
+    assert export(trained, tmp_path, 8) / "probes" / "mine.json" == probes
+    assert probes.read_text() == "{}"
+
+
 def test_the_held_out_curve_ends_where_the_exported_model_is(trained: Path, tmp_path: Path) -> None:
     """Two roads to one number: the Trainer's evaluation, and transformers' model on the same chunks."""
     curve = journal(trained, "held_out")
@@ -75,6 +83,8 @@ def test_a_run_that_is_done_is_left_alone(trained: Path) -> None:
 
 def test_other_settings_or_other_text_are_refused_with_the_difference(trained: Path, tmp_path: Path) -> None:
     settings = Run.read(trained)
+    with pytest.raises(RunChanged, match=r"\(name: tiny-10 → tiny-20\)"):
+        replace(settings, name="tiny-20").write(trained)
     with pytest.raises(RunChanged, match=r"learning_rate: 0.01 → 0.5"):
         replace(settings, recipe=replace(RECIPE, learning_rate=0.5)).write(trained)
     run = made(tmp_path / "run", 2, seed=1)

@@ -30,8 +30,12 @@ def card(folder: Path, step: int) -> dict[str, Any]:
         "recipe": recipe.name,
         "learning_rate": recipe.learning_rate,
         "precision": run.precision,
-        "seconds": seconds(folder),
-        "sittings": [{"from_step": entry["step"], **entry["sitting"]} for entry in journal(folder, "sitting")],
+        "seconds": seconds(losses),
+        "sittings": [
+            {"from_step": entry["step"], **entry["sitting"]}
+            for entry in journal(folder, "sitting")
+            if entry["step"] < step
+        ],
         "mix": manifest,
         "clean_sources": clean,
         "toxic_sources": toxic,

@@ -243,7 +243,7 @@ def _start(member: Member, crew: Crew, slot: int) -> "subprocess.Popen[bytes]":
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus}
     if crew.conduct.threads:
         environment["OMP_NUM_THREADS"] = str(crew.conduct.threads)
-    with _log(member).open("ab") as log:
+    with _log(member).open("wb") as log:
         command = [*launch, "-m", "training", "pretrain", str(member.run), *crew.conduct.arguments()]
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 

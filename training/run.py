@@ -68,7 +68,9 @@ class Run:
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key != "recipe"} | settings["recipe"]
+    """A run's settings and its recipe's side by side; both have a name."""
+    recipe = dict(settings["recipe"])
+    return settings | {"recipe": recipe.pop("name")} | recipe
 
 
 def step_folder(folder: Path, step: int) -> Path:
@@ -139,8 +141,7 @@ def progress(folder: Path) -> str:
     )
 
 
-def seconds(folder: Path) -> int:
-    """Training time without the pauses between sittings (any stride over ten times the usual)."""
-    entries = journal(folder)
+def seconds(entries: Sequence[dict[str, Any]]) -> int:
+    """Training time between a journal's entries, without the pauses between sittings (over ten times the usual)."""
     strides = np.diff([entry["time"] for entry in entries]) if len(entries) > 1 else np.zeros(0)
     return round(float(strides[strides <= 10 * np.median(strides)].sum())) if len(strides) else 0
