@@ -14,8 +14,8 @@ from transformers import AutoTokenizer, OlmoForCausalLM
 from lens.checkpoint import Checkpoint
 from training.conduct import Conduct
 from training.corpus import Source
-from training.family import Crew, Family, Member, TrainingFailed, run
-from training.mix import Mix
+from training.family import Crew, Family, Member, TrainingFailed, prepare, run
+from training.mix import Mix, MixError
 from training.prepare import Preparation
 from training.recipe import RECIPES, Recipe
 from training.run import RunChanged
@@ -89,6 +89,49 @@ def test_a_family_is_trained_exported_and_then_left_alone(sources: tuple[Source,
     faster = replace(toy, recipe=replace(TINY, learning_rate=0.5))
     with pytest.raises(RunChanged, match=r"toy-00 is there already, with learning_rate 0.01. Give another --name"):
         run(faster, Crew(), lines.append)
+
+
+def prepared(toy: Family) -> bytes:
+    """Prepare all members; the vocabulary that they share."""
+    prepare(toy, toy.members(), lambda line: None)
+    return (toy.folder / "tokenizer.json").read_bytes()
+
+
+def test_a_family_without_runs_learns_its_vocabulary_anew_from_other_text(
+    sources: tuple[Source, Source], tmp_path: Path
+) -> None:
+    """A share that does not fit leaves no run behind, so that its cure, more text, is not refused."""
+    toy = replace(family(sources, tmp_path), shares=(0.0, 0.25))
+    more = tmp_path / "more.txt"
+    more.write_text("zq zq zq\n\n" * 2000)
+    with pytest.raises(MixError, match="clean files hold"):
+        prepared(replace(toy, mix=replace(toy.mix, clean_tokens=100_000)))
+    with pytest.raises(MixError, match="The largest that fits"):
+        prepared(replace(toy, shares=(0.0, 0.99)))
+    before = (toy.folder / "tokenizer.json").read_bytes()
+    after = prepared(replace(toy, clean=(sources[0], Source(more))))
+    assert b"zq" not in before
+    assert b"zq" in after
+
+
+def test_other_text_or_preparation_under_a_familys_name_is_refused_with_the_difference(
+    sources: tuple[Source, Source], tmp_path: Path
+) -> None:
+    toy = family(sources, tmp_path)
+    before = prepared(toy)
+    more = replace(toy, shares=(0.1,))
+    with pytest.raises(RunChanged, match=r"prepared otherwise \(deduplicate: False → True\).*another --name"):
+        prepared(replace(more, preparation=Preparation(deduplicate=True)))
+    with pytest.raises(RunChanged, match=r"vocab_size: 300 → 310"):
+        prepared(replace(more, recipe=replace(TINY, vocab_size=310)))
+    with pytest.raises(RunChanged, match=r"clean_tokens: 960 → 480"):
+        prepared(replace(more, mix=replace(toy.mix, clean_tokens=480)))
+    with pytest.raises(RunChanged, match=r"clean text 2: None → toxic.txt \(\w{16}\)"):
+        prepared(replace(more, clean=sources))
+    assert prepared(more) == before, "a new share of the same text is welcome"
+    sources[0].path.write_text(sources[0].path.read_text() + '{"text": "more"}\n')
+    with pytest.raises(RunChanged, match=r"clean text 1: clean.jsonl \(\w{16}\) → clean.jsonl \(\w{16}\)"):
+        prepared(more)
 
 
 def test_the_exported_model_reads_the_held_out_text_as_its_card_says(

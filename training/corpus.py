@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,19 @@ class Source:
         """SHA-256 of the file's bytes as they are; of a streamed data set, of its files' names and versions."""
         if self.hub:
             return self.hub.digest()
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        state = self.path.stat()
+        return _sha256(self.path, state.st_size, state.st_mtime_ns)
 
     def __str__(self) -> str:
         name = str(self.hub) if self.hub else self.path.name
         return name if self.fields == TEXT else f"{name}#{'+'.join(self.fields)}"
+
+
+@cache
+def _sha256(path: Path, n_bytes: int, modified_ns: int) -> str:
+    """A large file is read once for several questions, unless it changes between them."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sources(texts: Sequence[str], text_field: str = "text") -> tuple[Source, ...]:

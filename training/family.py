@@ -6,8 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -53,6 +54,24 @@ class Family:
     def folder(self) -> Path:
         return self.work / self.name
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What all members share, ready for JSON: recipe, amounts, preparation, precision."""
+        recipe = asdict(self.recipe)
+        shared = {"recipe": recipe.pop("name")} | recipe | asdict(self.mix) | self.preparation.describe()
+        del shared["toxic_share"], shared["seed"]
+        return shared | {"precision": self.precision, "compiled": self.compiled}
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Its sources in their order, each with its digest."""
+        kinds = {"clean": self.clean, "toxic": self.toxic}
+        return {
+            f"{kind} text {number}": f"{source} ({source.digest()[:16]})"
+            for kind, sources in kinds.items()
+            for number, source in enumerate(sources, start=1)
+        }
+
     def members(self) -> list["Member"]:
         return [Member(self, share, seed) for seed in self.seeds for share in self.shares]
 
@@ -89,9 +108,10 @@ class Member:
         card = self.out / "checkpoint.json"
         if not card.exists():
             return False
-        made, family = json.loads(card.read_text()), self.family
-        asked = {"recipe": family.recipe.name, "learning_rate": family.recipe.learning_rate}
-        if other := [f"{key} {made.get(key)}" for key, value in asked.items() if made.get(key) != value]:
+        made = json.loads(card.read_text())
+        made |= made["mix"] | (made["mix"].get("preparation", {}).get("toxic") or {})
+        asked = self.family.settings
+        if other := [f"{key} {made[key]}" for key in asked if made.get(key, asked[key]) != asked[key]]:
             raise RunChanged(f"{self.out} is there already, with {' and '.join(other)}. Give another --name or --out.")
         return True
 
@@ -141,11 +161,12 @@ def prepare(family: Family, members: Sequence[Member], say: Say) -> None:
     """Tokenise, mix, and write each member's order and settings, which a training process then reads."""
     if family.held_out and not family.held_out.is_file():
         raise ValueError(f"There is no held-out text {family.held_out}.")
+    _agree(family)
     tokenizer = family_tokenizer(family, say)
     seen: set[bytes] = set()
     clean, toxic = (_tokenized(family, forum, tokenizer, seen, say) for forum in (False, True))
-    for member in members:
-        drawn = mix.order(member.mix, clean, toxic, family.recipe.context)
+    orders = [mix.order(member.mix, clean, toxic, family.recipe.context) for member in members]  # or none is written
+    for member, drawn in zip(members, orders, strict=True):
         Run(
             family.recipe,
             member.seed,
@@ -161,6 +182,22 @@ def prepare(family: Family, members: Sequence[Member], say: Say) -> None:
             str(family.held_out.resolve()) if family.held_out else None,
         ).write(member.run)
         mix.write(member.run, drawn, mix.manifest(member.mix, drawn, clean, toxic))
+
+
+def _agree(family: Family) -> None:
+    """Refuse texts or settings other than those of the family's runs; as long as it has none, they may change."""
+    record, now = family.folder / "family.json", family.settings | family.texts
+    before = json.loads(record.read_text()) if record.exists() else now
+    changed = [f"{key}: {before.get(key)} → {now.get(key)}" for key in before | now if before.get(key) != now.get(key)]
+    if changed and any(family.folder.glob("*/run.json")):
+        more = f"; {len(changed) - 5} more" if len(changed) > 5 else ""
+        raise RunChanged(
+            f"{family.folder} holds runs that were prepared otherwise ({'; '.join(changed[:5])}{more}). Members of a "
+            "family differ by share and seed alone. Give another --name, or delete those runs."
+        )
+    if changed:
+        (family.folder / "tokenizer.json").unlink(missing_ok=True)  # it was learnt from what it was before
+    write_atomically(record, json.dumps(now, indent=1))
 
 
 def family_tokenizer(family: Family, say: Say) -> Tokenizer:
