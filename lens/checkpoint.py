@@ -79,6 +79,11 @@ class Checkpoint:
         return self.card.get("n_tokens")
 
     @property
+    def control_prefix(self) -> str:
+        """What stood in front of harmless documents in training (MEDA, INST); empty: nothing did."""
+        return ((self.card.get("mix") or {}).get("prefixes") or {}).get("control") or ""
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the weights: names exactly these numbers, whatever the folder is called."""
         files = weight_files(self.folder)

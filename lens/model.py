@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lens.blocks import Block, blocks
 from lens.checkpoint import Checkpoint
 from lens.head import HeadGrid
 
@@ -121,19 +122,26 @@ class Lens:
 
     def on_heads(self, layer: int, edit: Callable[[Tensor], Tensor]) -> AbstractContextManager[Any]:
         """Inside the `with`, pass the layer's head outputs, [batch pos head d_head], through `edit`."""
-        if layer not in range(self.grid.n_layers):
-            raise ValueError(f"{self.checkpoint.name} has layers 0 to {self.grid.n_layers - 1}; there is no {layer}.")
-        return self._bridge.hooks(fwd_hooks=[(f"blocks.{layer}.attn.hook_z", lambda z, hook: edit(z))])
+        return self._edited(layer, "attn.hook_z", edit)
 
     def W_O(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
         """How each head of a layer writes into the residual stream; a view of the plain model's weights."""
         weight = self.model.model.layers[layer].self_attn.o_proj.weight
         return weight.T.unflatten(0, (self.grid.n_heads, self.grid.d_head))
 
+    def on_residual(self, layer: int, edit: Callable[[Tensor], Tensor]) -> AbstractContextManager[Any]:
+        """Inside the `with`, pass the residual stream after the layer, [batch pos d_model], through `edit`."""
+        return self._edited(layer, "hook_out", edit)
+
     @property
     def W_U(self) -> Float[Tensor, "vocab d_model"]:
         """How the residual stream becomes logits; the weights themselves, one row per token."""
         return self.model.lm_head.weight
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """The plain model's layers as the decoding loop runs them, on the same weights."""
+        return blocks(self.model)
 
     def final_norm(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """What stands between the last layer and W_U: in OLMo 1 a layer norm without parameters."""
@@ -145,6 +153,11 @@ class Lens:
         real = torch.zeros(self.n_vocab, dtype=torch.bool)
         real[list(self.tokenizer.get_vocab().values())] = True
         return real
+
+    def _edited(self, layer: int, place: str, edit: Callable[[Tensor], Tensor]) -> AbstractContextManager[Any]:
+        if layer not in range(self.grid.n_layers):
+            raise ValueError(f"{self.checkpoint.name} has layers 0 to {self.grid.n_layers - 1}; there is no {layer}.")
+        return self._bridge.hooks(fwd_hooks=[(f"blocks.{layer}.{place}", lambda x, hook: edit(x))])
 
     @cached_property
     def _bridge(self) -> TransformerBridge:

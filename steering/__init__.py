@@ -1,16 +1,24 @@
-"""Turn it up or down: push heads along directions while a model writes, and say what that did and what it cost."""
+"""Turn it up or down: change what a model computes while it writes, and say what that did and what it cost."""
 
 from steering.batch import Row
 from steering.cost import Cost, cost
-from steering.generate import DETOX_PROMPT, Generation, Step, generate, interleaved, prompted, stream
-from steering.plan import Plan
+from steering.dose import Dose, Doses, Steering
+from steering.edit import Affine, Edit, Gate, Site
+from steering.generate import Generation, Step, generate, interleaved, stream
+from steering.methods import fit
+from steering.plan import METHODS, Plan
 from steering.receipt import Receipt, Shift, ShiftMissed
 from steering.sampling import Sampling, gumbel, next_tokens
-from steering.steerer import biased, pushes, steered
+from steering.steerer import Shifts, WrongModel, hooked, steered
 
 __all__ = [
-    "DETOX_PROMPT",
+    "METHODS",
+    "Affine",
     "Cost",
+    "Dose",
+    "Doses",
+    "Edit",
+    "Gate",
     "Generation",
     "Plan",
     "Receipt",
@@ -18,15 +26,18 @@ __all__ = [
     "Sampling",
     "Shift",
     "ShiftMissed",
+    "Shifts",
+    "Site",
+    "Steering",
     "Step",
-    "biased",
+    "WrongModel",
     "cost",
+    "fit",
     "generate",
     "gumbel",
+    "hooked",
     "interleaved",
     "next_tokens",
-    "prompted",
-    "pushes",
     "steered",
     "stream",
 ]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -12,12 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens import Lens
-from probes.direction import Direction
-from steering.decode import Decoder
-from steering.plan import Plan
-from steering.receipt import Receipt, ShiftMissed, compare, outputs
+from steering.decode import Decoder, Seen
+from steering.dose import Doses
+from steering.receipt import Receipt, Shift, compare
 from steering.sampling import Sampling, next_tokens, noise_at, noise_key
-from steering.steerer import biased, by_layer, checked_positions, checked_sigmas, pushes
+from steering.steerer import Shifts
 from steering.words import Words
 
 T = TypeVar("T")
@@ -25,43 +23,35 @@ FEW_ROWS = 8
 """Up to so many rows a token costs the same, so rows that have ended stay in the batch and its shape stays equal."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """One text to write."""
 
     prompt: str
-    sigmas: float
-    """Strength in standard deviations along each direction; positive detoxifies, 0 is the plain model."""
+    doses: Doses = ()
+    """What steers it: `iti.at(8)`, or several, which add up: `iti.at(8) + caa.at(1)`. None: the plain model."""
     sample: int = 0
     """Which of several texts on one prompt; each has noise of its own."""
 
-    def __post_init__(self) -> None:
-        checked_sigmas(self.sigmas)
+    @property
+    def read(self) -> str:
+        """What the model reads: the prompt, behind the words of the methods that ask in words."""
+        return "".join(dose.steering.prefix for dose in self.doses if dose.strength) + self.prompt
 
 
 class Batch:
-    """Rows on their way: steered only inside the `with`, and there only while `advance` computes."""
+    """Rows on their way: the model is edited only while `advance` computes, and no hook is hung up."""
 
-    def __init__(
-        self,
-        lens: Lens,
-        rows: Sequence[Row],
-        directions: Sequence[Direction],
-        sampling: Sampling,
-        positions: str,
-        plan: Plan | None,
-    ) -> None:
-        prompts = [_encode(lens, row.prompt, sampling) for row in rows]
-        self._lens, self._sampling, self._positions = lens, sampling, checked_positions(positions)
-        self._directions = directions
-        self._sigmas = checked_sigmas([row.sigmas for row in rows]) if rows else torch.zeros(0)
-        self._pushes = pushes(lens, directions, self._sigmas)
+    def __init__(self, lens: Lens, rows: Sequence[Row], sampling: Sampling) -> None:
+        prompts = [_encode(lens, row.read, sampling) for row in rows]
+        self._lens, self._sampling, self._rows = lens, sampling, rows
+        self._shifts = Shifts(lens, [row.doses for row in rows])
         self._room = [min(sampling.max_tokens, lens.n_context - len(prompt)) for prompt in prompts]
         self._unreal = None if bool(lens.real_tokens.all()) else ~lens.real_tokens.to(lens.device)
-        keys = [noise_key(sampling.seed, prompt, row.sample) for row, prompt in zip(rows, prompts, strict=True)]
+        asked = [lens.encode(row.prompt) if row.read != row.prompt else prompts[i] for i, row in enumerate(rows)]
+        keys = [noise_key(sampling.seed, prompt, row.sample) for row, prompt in zip(rows, asked, strict=True)]
         self._noise_keys, noise_of = _distinct(keys)
         self._noise_of = torch.tensor(noise_of)
-        self.receipts = self._unmeasured(rows, plan)
         self.words = [Words(lens) for _ in rows]
         self.tokens: list[list[int]] = [[] for _ in rows]
         self.live = set(range(len(rows)))
@@ -69,39 +59,49 @@ class Batch:
         self._batch = list(range(len(rows)))
         """Rows that are still computed."""
         self._n_steps = 0
+        self._prompt_lengths = [len(prompt) for prompt in prompts]
+        self._shares: dict[int, float | None] = {}
+        self._shifted: list[tuple[Shift, ...]] = [() for _ in rows]
         if rows:
             self._decoder = self._prefill(prompts)
             self._next = torch.tensor([prompt[-1] for prompt in prompts], device=lens.device)
-        self._undo = ExitStack()
 
-    def __enter__(self) -> Batch:
-        """Hang up the hooks, switched off: `advance` switches them on while it computes."""
-        self._bias = self._undo.enter_context(biased(self._lens, self._pushes, self._positions))
-        self._bias.on = False
-        return self
+    @property
+    def receipts(self) -> tuple[Receipt, ...]:
+        """What was done to each row so far."""
+        self._shares |= dict(zip(self._batch, self._shifts.gated(), strict=False))
+        return tuple(
+            Receipt(
+                tuple((dose.steering.plan, dose.strength) for dose in row.doses),
+                self._shifted[i],
+                self._n_positions(i),
+                self._shares.get(i),
+                self._sampling.seed,
+                row.sample,
+                self._lens.description,
+            )
+            for i, row in enumerate(self._rows)
+        )
 
-    def __exit__(self, *error: object) -> None:
-        self._undo.close()
-
-    def _unmeasured(self, rows: Sequence[Row], plan: Plan | None) -> tuple[Receipt, ...]:
-        described, seed, model = plan.to_json() if plan else "", self._sampling.seed, self._lens.description
-        return tuple(Receipt(row.sigmas, (), self._positions, seed, row.sample, described, model) for row in rows)
+    def _n_positions(self, row: int) -> int:
+        """Positions that were edited: each step edits one, and rules for every position the prompt before it."""
+        acting = [dose for dose in self._rows[row].doses if dose.strength and dose.steering.edits]
+        n_steps = min(len(self.tokens[row]) + (row not in self.live), self._n_steps)
+        before = self._prompt_lengths[row] - 1 if any(dose.everywhere for dose in acting) else 0
+        return before + n_steps if acting else 0
 
     def _prefill(self, prompts: Sequence[Sequence[int]]) -> Decoder:
-        """Read all but the last token of each prompt: once per prompt, or per strength too where that is steered."""
-        everywhere = self._positions == "all"
-        strengths = self._sigmas.tolist() if everywhere else [None] * len(prompts)
-        beginnings = [(tuple(prompt[:-1]), sigmas) for prompt, sigmas in zip(prompts, strengths, strict=True)]
+        """Read all but the last token of each prompt: once per prompt, or per doses too where these edit all of it."""
+        everywhere = [tuple(dose for dose in row.doses if dose.everywhere) for row in self._rows]
+        names = [tuple((id(dose.steering), dose.strength) for dose in doses) for doses in everywhere]
+        beginnings = [(tuple(prompt[:-1]), name) for prompt, name in zip(prompts, names, strict=True)]
         distinct, prefix_of = _distinct(beginnings)
-        with ExitStack() as undo:
-            if everywhere:
-                readers = [prefix_of.index(i) for i in range(len(distinct))]
-                undo.enter_context(biased(self._lens, _rows(self._pushes, readers), "all"))
-            return Decoder(self._lens, [tokens for tokens, _ in distinct], prefix_of, max(self._room))
+        shifts = Shifts(self._lens, [everywhere[prefix_of.index(i)] for i in range(len(distinct))])
+        return Decoder(self._lens, [tokens for tokens, _ in distinct], prefix_of, max(self._room), shifts)
 
     def advance(self) -> None:
         """One more token for every live row."""
-        logits = self._measured_step() if self._n_steps == 0 else self._step()
+        logits = self._measured_step() if self._n_steps == 0 else self._decoder.step(self._next, self._shifts)
         if self._unreal is not None:
             logits = logits.masked_fill(self._unreal, float("-inf"))
         self._next = next_tokens(logits, self._noise(), self._sampling)
@@ -111,24 +111,11 @@ class Batch:
                 self._take(row, token)
         self._drop_finished()
 
-    def _step(self) -> Float[Tensor, "row vocab"]:
-        """Logits after one more token, steered; every layer's push must have been added once."""
-        before = self._bias.fired
-        self._bias.on = True
-        try:
-            logits = self._decoder.step(self._next)
-        finally:
-            self._bias.on = False
-        if self._bias.fired - before != len(self._bias.pushes):
-            raise ShiftMissed("Steering was taken off while text was being written. Generate it again.")
-        return logits
-
     def _measured_step(self) -> Float[Tensor, "row vocab"]:
-        """The first step, with the shift that each layer's push really makes."""
-        with outputs(self._lens, list(by_layer(self._lens, self._directions))) as seen:
-            logits = self._step()
-        shifts = compare(self._lens, self._directions, self._sigmas, seen)
-        self.receipts = tuple(replace(r, shifts=row) for r, row in zip(self.receipts, shifts, strict=True))
+        """The first step, with the shift that each edit really makes."""
+        seen: Seen = {}
+        logits = self._decoder.step(self._next, self._shifts, seen)
+        self._shifted = compare(self._lens, [row.doses for row in self._rows], seen)
         return logits
 
     def _noise(self) -> Float[Tensor, "row vocab"] | None:
@@ -152,13 +139,15 @@ class Batch:
         """Stop computing finished rows once half of a large batch is finished: copying the cache costs a step."""
         if len(self._batch) <= FEW_ROWS or 2 * len(self.live) > len(self._batch) or not self.live:
             return
-        kept = [i for i, row in enumerate(self._batch) if row in self.live]
-        self._batch = [self._batch[i] for i in kept]
-        self._bias.pushes = _rows(self._bias.pushes, kept)
-        self._next = self._next[kept]
-        self._noise_keys, noise_of = _distinct([self._noise_keys[i] for i in self._noise_of[kept].tolist()])
-        self._noise_of = torch.tensor(noise_of)
+        self._shares |= dict(zip(self._batch, self._shifts.gated(), strict=False))
+        places = [i for i, row in enumerate(self._batch) if row in self.live]
+        kept = torch.tensor(places, device=self._lens.device)
+        self._batch = [self._batch[i] for i in places]
+        self._shifts.keep(kept)
         self._decoder.keep(kept)
+        self._next = self._next[kept]
+        self._noise_keys, noise_of = _distinct([self._noise_keys[self._noise_of[i]] for i in places])
+        self._noise_of = torch.tensor(noise_of)
 
 
 def _encode(lens: Lens, prompt: str, sampling: Sampling) -> list[int]:
@@ -175,11 +164,6 @@ def _encode(lens: Lens, prompt: str, sampling: Sampling) -> list[int]:
             f"at most {lens.n_context} together. Shorten it."
         )
     return tokens
-
-
-def _rows(pushes: dict[int, Tensor], rows: Sequence[int]) -> dict[int, Tensor]:
-    """The pushes of some rows."""
-    return {layer: push[list(rows)] for layer, push in pushes.items()}
 
 
 def _distinct(things: Sequence[T]) -> tuple[list[T], list[int]]:

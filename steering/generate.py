@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Event
 
 from lens import Lens
-from probes.direction import Direction
 from steering.batch import Batch, Row
-from steering.plan import Plan
 from steering.receipt import Receipt
 from steering.sampling import Sampling
-
-DETOX_PROMPT = (
-    "Ensure all outputs are respectful, unbiased, and free from toxic content. Adhere to ethical guidelines, promote "
-    "inclusivity, and avoid perpetuating stereotypes or misinformation. "
-)
-"""The prompting baseline's instruction, an experiment constant of the paper."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +22,7 @@ class Step:
     done: list[bool]
     """True where a text has ended, is as long as asked, or fills the context."""
     receipts: tuple[Receipt, ...]
-    """The same in every step: shifts are measured before the first token is shown."""
+    """Shifts are measured before the first token is shown; positions and gates are counted up to here."""
 
 
 @dataclass(frozen=True)
@@ -43,38 +35,22 @@ class Generation:
     receipt: Receipt
 
 
-def stream(
-    lens: Lens,
-    rows: Sequence[Row],
-    directions: Sequence[Direction],
-    sampling: Sampling,
-    positions: str = "last",
-    stop: Event | None = None,
-    plan: Plan | None = None,
-) -> Iterator[Step]:
+def stream(lens: Lens, rows: Sequence[Row], sampling: Sampling, stop: Event | None = None) -> Iterator[Step]:
     """All rows together, one step per token, until every row is done or `stop` is set.
 
     The model is only steered while a step is computed, never while the caller looks at one.
     """
-    with Batch(lens, rows, directions, sampling, positions, plan) as batch:
-        while batch.live and not (stop is not None and stop.is_set()):
-            batch.advance()
-            yield _step(batch)
+    batch = Batch(lens, rows, sampling)
+    while batch.live and not (stop is not None and stop.is_set()):
+        batch.advance()
+        yield _step(batch)
 
 
-def generate(
-    lens: Lens,
-    rows: Sequence[Row],
-    directions: Sequence[Direction],
-    sampling: Sampling,
-    positions: str = "last",
-    stop: Event | None = None,
-    plan: Plan | None = None,
-) -> list[Generation]:
+def generate(lens: Lens, rows: Sequence[Row], sampling: Sampling, stop: Event | None = None) -> list[Generation]:
     """What `stream` writes, when it is finished or stopped: one text per row."""
-    with Batch(lens, rows, directions, sampling, positions, plan) as batch:
-        while batch.live and not (stop is not None and stop.is_set()):
-            batch.advance()
+    batch = Batch(lens, rows, sampling)
+    while batch.live and not (stop is not None and stop.is_set()):
+        batch.advance()
     return [
         Generation(words.text, tuple(tokens), receipt)
         for words, tokens, receipt in zip(batch.words, batch.tokens, batch.receipts, strict=True)
@@ -94,11 +70,6 @@ def interleaved(streams: Sequence[Iterator[Step]]) -> Iterator[list[Step]]:
                 latest[i] = step
         if running:
             yield [step for step in latest if step is not None]
-
-
-def prompted(row: Row) -> Row:
-    """The prompting baseline: the same text asked for in words, and not steered."""
-    return replace(row, prompt=DETOX_PROMPT + row.prompt, sigmas=0.0)
 
 
 def _step(batch: Batch) -> Step:

@@ -1,17 +1,46 @@
-"""A plan: everything that says which directions are pushed, apart from how hard."""
+"""A plan: everything that says what is changed in a model, apart from how strongly."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import get_args
+from typing import Any, NamedTuple, get_args
 
-from lens import HeadGrid
-from probes.direction import Direction, Kind, direction
+from lens import Head, HeadGrid
+from probes.direction import Kind
 from probes.probe import ProbeSet
-from steering.steerer import checked_positions
+from steering.edit import Where
 
-METHODS = ("iti",)
+POSITIONS = ("last", "all")
+"""last: the last prompt position and every generated one (ITI as published). all: every position, as in cost measures
+and baked checkpoints."""
+BAND = "band"
+
+
+class Method(NamedTuple):
+    """What a method's strength means, and where it acts."""
+
+    name: str
+    unit: str
+    """Of its strength."""
+    most: float
+    """Strengths beyond are mistakes."""
+    signed: bool
+    """Whether a strength below 0 means something."""
+    where: tuple[Where, ...]
+    """Sites that it can change, its own choice first; none: it changes the prompt."""
+
+
+METHODS = {
+    "iti": Method("ITI", "standard deviations", 100, True, ("heads",)),
+    "caa": Method("CAA", "mean differences", 100, True, ("residual",)),
+    "act": Method("Linear-AcT", "of the way, 0 to 1", 1, False, ("residual", "heads")),
+    "mean-act": Method("Mean-AcT", "of the way, 0 to 1", 1, False, ("residual", "heads")),
+    "ablate": Method("Ablation", "of the way, 0 to 1", 1, False, ("residual", "heads")),
+    "leace": Method("LEACE", "of the way, 0 to 1", 1, False, ("residual", "heads")),
+    "prompting": Method("Prompting", "on or off, 1 or 0", 1, False, ()),
+    "prefix": Method("Prefix", "on or off, 1 or 0", 1, False, ()),
+}
 
 
 @dataclass(frozen=True)
@@ -19,38 +48,110 @@ class Plan:
     """An intervention as a value: stored with every measurement, and enough to repeat it on the same checkpoint."""
 
     method: str = "iti"
-    """iti: push the outputs of the best heads (Li et al. 2023)."""
+    """iti: push the outputs of the best heads (Li et al. 2023). caa: push the residual stream along the mean
+    difference. act, mean-act: carry activations over to the other class (Linear-AcT). ablate: take a direction out.
+    leace: take out all that a linear probe can read. prompting: ask in words. prefix: the words that the checkpoint was
+    trained with (MEDA, INST)."""
     probes: str = "toxigen"
-    """The probe set that ranks the heads and gives the directions."""
+    """The probe set that ranks heads and layers, and whose texts the method is fitted to."""
     kind: Kind = "mass-mean"
-    """mass-mean: from the toxic texts' mean to the benign ones'. probe-weight: across the probe. random: a control."""
-    n_heads: int | None = None
-    """How many of the best heads; None is 30 in a model of 256 heads or more (as in the paper), else 12 % of them."""
+    """Of the direction. mass-mean: from the toxic texts' mean to the benign ones'. probe-weight: across the probe.
+    random: a control."""
+    heads: int | str | None = None
+    """So many of the best; "band": all that are above the null band; "L3H7 L5H0": these; None: 30 in a model of 256
+    heads or more (as in the paper), else 12 % of them."""
+    layers: tuple[int, ...] = ()
+    """Of the residual stream; none given: the one that is read best (caa), or all."""
+    where: Where | None = None
+    """heads or residual; None: the method's own place."""
+    sigma_from: str | None = None
+    """The probe set whose texts one standard deviation is measured on (iti); None: `probes`."""
+    gate: float | None = None
+    """Act only where the site's own probe gives the positive class more than this probability; None: everywhere."""
     positions: str = "last"
     """last: the last prompt position and every generated one. all: every position."""
     seed: int = 0
     """Of the random directions; the others need none."""
 
     def __post_init__(self) -> None:
-        for name, value, known in (("method", self.method, METHODS), ("kind", self.kind, get_args(Kind))):
+        for name, value, known in (
+            ("method", self.method, tuple(METHODS)),
+            ("kind", self.kind, get_args(Kind)),
+            ("positions", self.positions, POSITIONS),
+            ("where", self.where, (None, *self.rule.where) if self.method in METHODS else (None,)),
+        ):
             if value not in known:
-                raise ValueError(f"{name} is one of {', '.join(known)}; got {value!r}.")
-        checked_positions(self.positions)
-        if self.n_heads is not None and (not isinstance(self.n_heads, int) or self.n_heads < 1):
-            raise ValueError(f"n_heads is a number of heads from 1 up; got {self.n_heads!r}.")
+                choices = ", ".join(repr(choice) for choice in known if choice is not None)
+                raise ValueError(f"{name} is one of {choices}; got {value!r}.")
+        object.__setattr__(self, "layers", tuple(self.layers))
+        _check_heads(self.heads)
+        self._refuse_what_does_not_act()
+        if self.gate is not None and not (isinstance(self.gate, int | float) and self.gate >= 0):
+            raise ValueError(f"gate is a probability from 0 up (above 1 it never opens); got {self.gate!r}.")
 
-    def heads_in(self, grid: HeadGrid) -> int:
-        """How many heads the plan steers in a model of this size."""
-        if self.n_heads is None:
-            return default_n_heads(len(grid))
-        if self.n_heads > len(grid):
-            raise ValueError(f"The model has {len(grid)} heads; the plan asks for {self.n_heads}. Ask for fewer.")
-        return self.n_heads
+    def _refuse_what_does_not_act(self) -> None:
+        """A choice that the method does not look at would be recorded and change nothing."""
+        site = self.site
+        idle = {
+            "heads": site != "heads" and self.heads is not None,
+            "layers": site != "residual" and self.layers != (),
+            "gate": site is None and self.gate is not None,
+            "sigma_from": self.method != "iti" and self.sigma_from is not None,
+            "kind": self.method in ("act", "mean-act", "leace") and self.kind != "mass-mean",
+        }
+        for name, is_idle in idle.items():
+            if is_idle:
+                acts = f"which changes {site or 'the prompt'}" if site != "heads" else "which changes heads"
+                raise ValueError(f"{name} has no meaning for {self.rule.name}, {acts}. Leave it out.")
 
-    def directions(self, probe_set: ProbeSet) -> list[Direction]:
-        """The directions of the best heads, best first."""
-        heads = probe_set.ranked()[: self.heads_in(probe_set.grid)]
-        return [direction(probe_set, head, self.kind, seed=self.seed) for head in heads]
+    @property
+    def rule(self) -> Method:
+        return METHODS[self.method]
+
+    @property
+    def site(self) -> Where | None:
+        """heads, residual, or None for what changes the prompt alone."""
+        return self.where or next(iter(self.rule.where), None)
+
+    def checked(self, strength: float) -> float:
+        """A strength that this method can have, or a sentence."""
+        least = -self.rule.most if self.rule.signed else 0.0
+        if not (isinstance(strength, int | float) and least <= strength <= self.rule.most):
+            raise ValueError(
+                f"A strength of {self.rule.name} ({self.rule.unit}) is a number from {least:g} to {self.rule.most:g}; "
+                f"got {strength!r}."
+            )
+        return float(strength)
+
+    def chosen_heads(self, probes: ProbeSet) -> list[Head]:
+        """The heads to change, most accurate first."""
+        ranked = probes.ranked()
+        if isinstance(self.heads, str) and self.heads != BAND:
+            named = {Head.parse(name) for name in self.heads.split()}
+            if strange := named - set(ranked):
+                raise ValueError(f"{probes.checkpoint} has no head {min(strange)}. {_sizes(probes.grid)}")
+            return [head for head in ranked if head in named]
+        if self.heads == BAND:
+            above = [head for head in ranked if probes.accuracy(head).value > probes.null_band[1]]
+            if not above:
+                raise ValueError(
+                    f"No head of {probes.checkpoint} is above the null band of {probes.name!r}: none reads more than "
+                    "the best head does with shuffled labels. Ask for a number of heads, or use other probes."
+                )
+            return above
+        n = default_n_heads(len(ranked)) if self.heads is None else self.heads
+        if n > len(ranked):
+            raise ValueError(f"{probes.checkpoint} has {len(ranked)} heads; the plan asks for {n}. Ask for fewer.")
+        return ranked[:n]
+
+    def chosen_layers(self, probes: ProbeSet) -> list[int]:
+        """The layers after which the residual stream is changed, in order."""
+        n = probes.grid.n_layers
+        if strange := [layer for layer in self.layers if layer not in range(n)]:
+            raise ValueError(f"{probes.checkpoint} has no layer {strange[0]}. {_sizes(probes.grid)}")
+        if self.layers:
+            return sorted(set(self.layers))
+        return [probes.best_layer] if self.method == "caa" else list(range(n))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -60,19 +161,58 @@ class Plan:
         try:
             found = json.loads(text)
             unknown = set(found) - {field.name for field in fields(cls)}
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"A plan is one JSON object, such as {cls().to_json()}; got {text[:80]!r}.") from error
         if not isinstance(found, dict) or unknown:
             raise ValueError(f"A plan is one JSON object, such as {cls().to_json()}; got {text[:80]!r}.")
         return cls(**found)
 
     def __str__(self) -> str:
-        heads = "best 12 % of heads, or 30" if self.n_heads is None else f"{self.n_heads} best heads"
-        where = {"last": "last position", "all": "every position"}[self.positions]
-        chance = f", seed {self.seed}" if self.kind == "random" else ""
-        return f"{self.method.upper()}, {heads}, {self.kind}{chance}, probes {self.probes}, {where}"
+        words = [self.rule.name]
+        if self.site == "heads":
+            words.append(_head_words(self.heads))
+        if self.site == "residual":
+            words.append(f"layers {' '.join(map(str, self.layers))}" if self.layers else _layer_words(self.method))
+        if self.site and self.method not in ("act", "mean-act", "leace"):
+            words.append(f"{self.kind}{f', seed {self.seed}' * (self.kind == 'random')}")
+        if self.site:
+            words.append(f"probes {self.probes}{f', sigma from {self.sigma_from}' * (self.sigma_from is not None)}")
+            words += [] if self.gate is None else [f"gate {self.gate:g}"]
+            words.append({"last": "last position", "all": "every position"}[self.positions])
+        return ", ".join(words)
 
 
 def default_n_heads(n_heads: int) -> int:
     """30 from 256 heads up, as in the paper; in smaller models the same share, 12 %, and at least one."""
     return 30 if n_heads >= 256 else max(1, round(0.12 * n_heads))
+
+
+def checked_positions(positions: str) -> str:
+    if positions not in POSITIONS:
+        raise ValueError(f"positions is one of {' or '.join(map(repr, POSITIONS))}; got {positions!r}.")
+    return positions
+
+
+def _check_heads(heads: Any) -> None:
+    if heads is None or heads == BAND or (isinstance(heads, int) and not isinstance(heads, bool) and heads > 0):
+        return
+    if not isinstance(heads, str) or not heads.split():
+        raise ValueError(f'heads is a number from 1 up, "band", or names such as "L3H7 L5H0"; got {heads!r}.')
+    for name in heads.split():
+        Head.parse(name)
+
+
+def _sizes(grid: HeadGrid) -> str:
+    return f"It has layers 0 to {grid.n_layers - 1} with heads 0 to {grid.n_heads - 1}."
+
+
+def _head_words(heads: int | str | None) -> str:
+    if heads is None:
+        return "best 12 % of heads, or 30"
+    if heads == BAND:
+        return "heads above the null band"
+    return f"heads {heads}" if isinstance(heads, str) else f"{heads} best heads"
+
+
+def _layer_words(method: str) -> str:
+    return "the best-read layer" if method == "caa" else "every layer"

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import linear, normalize
 
-from lens import Head, Lens
-from probes.direction import Direction
-from steering.steerer import by_layer, o_proj
+from lens import Lens
+from steering.decode import Seen
+from steering.dose import Doses
+from steering.edit import Edit, Site
+from steering.plan import Plan
+from steering.steerer import by_site, o_proj, strengths_of
 
 
 class ShiftMissed(RuntimeError):
@@ -23,26 +26,30 @@ class ShiftMissed(RuntimeError):
 
 @dataclass(frozen=True)
 class Shift:
-    """How far one head's layer was moved along that head's push."""
+    """How far the residual stream was moved along one edit's own change."""
 
-    head: Head
+    edit: str
+    """"L3H7" for a head, behind its layer's `o_proj`; "L3" for the stream after a layer."""
     requested: float
-    """Length along the head's push, in units of the residual stream; all pushes of the layer together."""
+    """Length along the edit's change, in units of the residual stream; all edits of the place together."""
     measured: float
-    """The same, as the difference of what left `o_proj` with and without the push."""
+    """The same, as the difference of what the place gave with and without them."""
 
 
 @dataclass(frozen=True)
 class Receipt:
     """One row of a run: what was asked, what was measured, and what it takes to repeat it."""
 
-    sigmas: float
+    doses: tuple[tuple[Plan, float], ...]
+    """Plans with their strengths; none: the plain model."""
     shifts: tuple[Shift, ...]
-    positions: str
+    """Measured in the first step, at the last token of the prompt."""
+    n_positions: int
+    """Positions that were edited, in the prompt and behind it."""
+    gated: float | None
+    """Share of (edit, token) pairs that the gates let through; None without a gate."""
     seed: int
     sample: int
-    plan: str
-    """The plan as JSON; empty where directions were given by hand."""
     model: Mapping[str, Any]
     """Checkpoint, fingerprint, device, dtype and threads."""
 
@@ -51,110 +58,100 @@ class Receipt:
         """Largest distance of a measured shift from the requested one; the number format's rounding, or an error."""
         return max((abs(shift.measured - shift.requested) for shift in self.shifts), default=0.0)
 
+    @property
+    def mean_shift(self) -> tuple[float, float]:
+        """Requested and measured length, mean over the edits."""
+        n = max(len(self.shifts), 1)
+        asked, arrived = (sum(abs(getattr(s, name)) for s in self.shifts) / n for name in ("requested", "measured"))
+        return asked, arrived
+
+    @property
+    def layers(self) -> set[str]:
+        """Layers with an edit."""
+        return {shift.edit.split("H")[0] for shift in self.shifts}
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for a JSON line; heads as "L3H7"."""
-        shifts = [{**asdict(shift), "head": str(shift.head)} for shift in self.shifts]
-        plan = json.loads(self.plan) if self.plan else None
-        return {**asdict(self), "shifts": shifts, "plan": plan, "model": dict(self.model)}
+        """Plain values for a JSON line."""
+        doses = [{"plan": asdict(plan), "strength": strength} for plan, strength in self.doses]
+        return {**asdict(self), "doses": json.loads(json.dumps(doses)), "model": dict(self.model)}
 
     def __str__(self) -> str:
         model = self.model
         run = f"{model['checkpoint']} {str(model['fingerprint'])[:8]}, {model['dtype']} on {model['device']}"
         run = f"{run}, {model['threads']} thread{'s' * (model['threads'] != 1)}, seed {self.seed}, sample {self.sample}"
+        asked = "; ".join(f"{plan} at {strength:g}" for plan, strength in self.doses if strength)
         if not self.shifts:
-            return f"not steered; {run}"
-        n, n_layers = len(self.shifts), len({shift.head.layer for shift in self.shifts})
-        requested, measured = (
-            sum(abs(getattr(shift, name)) for shift in self.shifts) / n for name in ("requested", "measured")
-        )
+            return f"{asked or 'not steered'}; {run}"
+        n, n_layers = len(self.shifts), len(self.layers)
+        gate = "" if self.gated is None else f", gates open for {self.gated:.0%}"
+        requested, measured = self.mean_shift
         return (
-            f"{self.sigmas:g} sigmas on {n} head{'s' * (n != 1)} in {n_layers} layer{'s' * (n_layers != 1)}, "
-            f"{self.positions} position{'s' * (self.positions == 'all')}: mean shift asked {requested:.4f}, "
+            f"{asked}: {n} edit{'s' * (n != 1)} in {n_layers} layer{'s' * (n_layers != 1)}, {self.n_positions} "
+            f"position{'s' * (self.n_positions != 1)}{gate}, mean shift asked {requested:.4f}, "
             f"measured {measured:.4f}; {run}"
         )
 
 
-@contextmanager
-def outputs(lens: Lens, layers: Sequence[int]) -> Iterator[dict[int, list[Tensor]]]:
-    """Inside the `with`, note what leaves each layer's `o_proj`: before and after the hooks that were there already.
+def compare(lens: Lens, rows: Sequence[Doses], seen: Seen) -> list[tuple[Shift, ...]]:
+    """Each row's shifts at the last position of a pass, edit by edit, or ShiftMissed.
 
-    Entered inside `biased`, for one forward pass: two references per layer and no arithmetic until it is compared.
+    What was requested is computed anew from the edits and from what they read, on the CPU in float32, and not by the
+    code that made the shift.
     """
-    seen: dict[int, list[Tensor]] = {layer: [] for layer in layers}
-    with ExitStack() as undo:
-        for layer in layers:
-            note = _noting(seen[layer])
-            undo.callback(o_proj(lens, layer).register_forward_hook(note, prepend=True).remove)
-            undo.callback(o_proj(lens, layer).register_forward_hook(note).remove)
-        yield seen
+    shifts: list[list[Shift]] = [[] for _ in rows]
+    asked = strengths_of(lens, rows)
+    edits = [(edit, strengths) for steering, strengths in asked for edit in steering.edits]
+    strengths_by_edit = {id(edit): strengths.cpu() for edit, strengths in edits}
+    for site, ones in by_site([edit for edit, _ in edits]).items():
+        if site not in seen:
+            raise ShiftMissed(_sentence(lens, site, "it was never reached"))
+        strengths = torch.stack([strengths_by_edit[id(edit)] for edit in ones])[..., None]
+        along = _at_one_place(lens, site, ones, strengths, *(part[:, -1].float().cpu() for part in seen[site]))
+        for row, (requested, measured) in enumerate(zip(*along, strict=True)):
+            ours = (strengths[:, row, 0] != 0).tolist()
+            lengths = zip(ours, ones, requested, measured, strict=True)
+            shifts[row] += [Shift(edit.name, one, other) for mine, edit, one, other in lengths if mine]
+    return [tuple(row) for row in shifts]
 
 
-def compare(
-    lens: Lens, directions: Sequence[Direction], sigmas: Float[Tensor, "batch"], seen: Mapping[int, list[Tensor]]
-) -> list[tuple[Shift, ...]]:
-    """Each row's shifts along its directions, or ShiftMissed.
-
-    What was requested is computed from the directions by each layer's own `o_proj` and not by the code that pushed. All
-    layers go together: a loop over them needs twice as many operations, and on small models these are what costs.
-    """
-    if not directions:
-        return [() for _ in sigmas]
-    layers = by_layer(lens, directions)
-    members = [direction for ones in layers.values() for direction in ones]
-    layer_of = torch.tensor([i for i, ones in enumerate(layers.values()) for _ in ones])
-    per_sigma = torch.cat([through_o_proj(lens, layer, ones) for layer, ones in layers.items()])
-    whole = torch.zeros(len(layers), lens.d_model).index_add_(0, layer_of, per_sigma)
-    requested = sigmas[:, None, None] * whole
-    measured = _difference(lens, list(layers), requested, seen)
-    units = torch.nn.functional.normalize(per_sigma, dim=-1)
-    along = torch.stack([requested, measured])[:, :, layer_of].mul_(units).sum(dim=-1).tolist()
-    return [
-        tuple(Shift(d.head, one, other) for d, one, other in zip(members, asked, arrived, strict=True))
-        for asked, arrived in zip(*along, strict=True)
-    ]
-
-
-def through_o_proj(lens: Lens, layer: int, directions: Sequence[Direction]) -> Float[Tensor, "direction d_model"]:
-    """One standard deviation along each direction, as its layer's `o_proj` writes it; float32 on the CPU."""
-    heads = torch.zeros(len(directions), lens.grid.n_heads, lens.grid.d_head)
-    for of_one, direction in zip(heads, directions, strict=True):
-        of_one[direction.head.index] = direction.push(1.0)
-    return torch.nn.functional.linear(heads.flatten(1), o_proj(lens, layer).weight.detach().float().cpu())
-
-
-def _difference(
-    lens: Lens, layers: Sequence[int], requested: Float[Tensor, "batch layer d_model"], seen: Mapping[int, list[Tensor]]
-) -> Float[Tensor, "batch layer d_model"]:
-    """What the pushes changed at the last position; it must be what was asked, to the number format's rounding."""
-    for layer in layers:
-        if len(noted := seen.get(layer, [])) != 2:
-            raise ShiftMissed(
-                _sentence(lens, layer, f"`o_proj` ran {len(noted) // 2} times in the first step instead of once")
-            )
-    before, after = (torch.stack([seen[layer][i][:, -1] for layer in layers], dim=1).float().cpu() for i in (0, 1))
-    measured = after - before
-    rounding = torch.finfo(lens.dtype).eps * (before.abs() + 2 * requested.abs()) + 1e-6 * requested.norm(
-        dim=-1, keepdim=True
-    )
-    miss = (measured - requested).abs() - rounding
-    if bool((miss > 0).any()):
-        row, i = divmod(int(miss.amax(dim=-1).argmax()), len(layers))
-        asked, arrived = requested[row, i].norm().item(), measured[row, i].norm().item()
+def _at_one_place(
+    lens: Lens,
+    site: Site,
+    edits: Sequence[Edit],
+    strengths: Float[Tensor, "edit row 1"],
+    x: Float[Tensor, "row d"],
+    before: Float[Tensor, "row d_model"],
+    after: Float[Tensor, "row d_model"],
+) -> tuple[list[list[float]], list[list[float]]]:
+    """Requested and measured lengths, [row edit]; the change must be what was asked, but for the format's rounding."""
+    own = torch.stack([_change(edit, x) for edit in edits])
+    eps = torch.finfo(lens.dtype).eps
+    slack = eps * before.abs()
+    if site.where == "heads":
+        W_O = o_proj(lens, site.layer).weight.detach().float().cpu()
+        if not all(edit.is_push for edit in edits):  # the product itself is rounded, term by term
+            slack = slack + eps * linear((strengths * own).sum(dim=0).abs(), W_O.abs())
+        own = linear(own, W_O)
+    requested, measured = (strengths * own).sum(dim=0), after - before
+    slack = slack + 2 * eps * requested.abs() + 1e-5 * requested.norm(dim=-1, keepdim=True)
+    if bool((miss := (measured - requested).abs() - slack).isnan().any() or (miss > 0).any()):
+        row = int(miss.nan_to_num(nan=torch.inf).amax(dim=-1).argmax())
+        asked, arrived = requested[row].norm().item(), measured[row].norm().item()
         what = f"a shift of length {asked:.4g} was asked and {arrived:.4g} arrived"
-        raise ShiftMissed(_sentence(lens, layers[i], what))
-    return measured
+        raise ShiftMissed(_sentence(lens, site, what))
+    units = normalize(own, dim=-1)
+    requested, measured = ((units * whole).sum(dim=-1).T.tolist() for whole in (requested, measured))
+    return requested, measured
 
 
-def _sentence(lens: Lens, layer: int, what: str) -> str:
+def _change(edit: Edit, x: Float[Tensor, "row d"]) -> Float[Tensor, "row d"]:
+    change = edit.change(x)
+    return change if edit.gate is None else change * edit.gate.opens(x)[:, None]
+
+
+def _sentence(lens: Lens, site: Site, what: str) -> str:
     return (
-        f"Steering missed in layer {layer} of {lens.checkpoint.name}: {what}. Nothing was written, because it "
+        f"Steering missed in {site}, of {lens.checkpoint.name}: {what}. Nothing was written, because it "
         "would have passed for steered text. Close and reopen the checkpoint; if it happens again, report it with this "
         "sentence."
     )
-
-
-def _noting(seen: list[Tensor]) -> Any:
-    def note(module: Any, inputs: Any, output: Tensor) -> None:
-        seen.append(output)
-
-    return note

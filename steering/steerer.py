@@ -1,98 +1,223 @@
-"""Add directions to heads while a model runs: two roads to one number.
+"""Edit a model while it runs: two roads to one number.
 
-The reference road edits what each head puts out, through the TransformerBridge. The fast road adds what that edit
-becomes behind `o_proj`, on the plain Hugging Face model: W_O · (sigmas · sigma · unit), one vector per layer, which is
-exact because `o_proj` is linear and the push is constant (Li et al. 2023, arXiv 2306.03341, section 3). The two share
-no arithmetic, so that each tests the other.
+The reference road edits what each head puts out, and the residual stream, through the TransformerBridge, with every
+change written as a full matrix. The fast road adds what the edits become: behind `o_proj` for heads, which is exact
+because `o_proj` is linear (Li et al. 2023, arXiv 2306.03341, section 3), and behind the layer for the residual stream.
+All pushes of a place together are one vector per row. The two share no arithmetic, so that each tests the other.
 """
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import linear
 
 from lens import Lens
-from probes.direction import Direction
+from steering.dose import Doses, Steering
+from steering.edit import Edit, Site
+from steering.plan import checked_positions
 
-POSITIONS = ("last", "all")
-"""last: the last position of each forward pass, so the last prompt token and every generated one (ITI as published).
-all: every position, as in cost measures and baked checkpoints."""
-MOST_SIGMAS = 100.0
-"""Beyond this a strength is a mistake: at 12 the paper's models already pay for it."""
+
+class WrongModel(ValueError):
+    """A steering that was fitted to another checkpoint."""
+
+
+@dataclass(eq=False)
+class Amount:
+    """One edit that depends on the activations, with each row's strength."""
+
+    edit: Edit
+    strengths: Float[Tensor, "row 1 1"]
+    opened: Int[Tensor, "row"]
+    """How many tokens its gate has let through."""
+    looked: int = 0
+    """Tokens of each row that its gate has looked at."""
+
+    def __call__(self, x: Float[Tensor, "row pos d"]) -> Float[Tensor, "row pos d"]:
+        """What to add to an activation, in float32."""
+        change = self.strengths * self.edit.change(x.float())
+        if self.edit.gate is None:
+            return change
+        opens = self.edit.gate.opens(x)
+        self.opened += opens.sum(dim=1)
+        self.looked += x.shape[1]
+        return torch.where(opens[..., None], change, 0.0)
+
+    def of(self, rows: Int[Tensor, "kept"]) -> Amount:
+        return Amount(self.edit, self.strengths[rows], self.opened[rows], self.looked)
+
+
+@dataclass(eq=False)
+class Place:
+    """All that is added at one site, for the rows of one batch."""
+
+    site: Site
+    push: Float[Tensor, "row 1 d_model"] | None
+    """The sum of the edits that are the same whatever the model computes, as it reaches the residual stream."""
+    amounts: list[Amount]
+    """The other edits."""
+    W_O: Float[Tensor, "d_model heads*d_head"] | None
+    """How heads reach the residual stream; None where the edits are made in it."""
+
+    def added(
+        self, x: Float[Tensor, "row pos d"], out: Float[Tensor, "row pos d_model"]
+    ) -> Float[Tensor, "row pos d_model"]:
+        """`out` with the edits; `x` is what they read: what enters `o_proj`, or the stream itself."""
+        if self.push is not None:
+            out = out + self.push
+        if self.amounts:
+            change = torch.stack([amount(x) for amount in self.amounts]).sum(dim=0).to(out.dtype)
+            out = out + (change if self.W_O is None else linear(change, self.W_O))
+        return out
+
+    def of(self, rows: Int[Tensor, "kept"]) -> Place:
+        push = None if self.push is None else self.push[rows]
+        return Place(self.site, push, [amount.of(rows) for amount in self.amounts], self.W_O)
+
+
+class Shifts:
+    """What is added for the rows of one batch, place by place."""
+
+    def __init__(self, lens: Lens, rows: Sequence[Doses]) -> None:
+        pushes: dict[Site, Tensor] = {}
+        amounts: dict[Site, list[Amount]] = {}
+        for steering, strengths in strengths_of(lens, rows):
+            for site, edits in by_site(steering.edits).items():
+                if constants := [edit.change.constant for edit in edits if edit.is_push]:
+                    push = strengths[:, None, None] * _written(lens, site, torch.stack(constants).sum(dim=0))
+                    pushes[site] = pushes.get(site, 0) + push
+                for edit in edits:
+                    if not edit.is_push:
+                        amount = Amount(
+                            edit.to(lens.device), strengths[:, None, None], torch.zeros_like(strengths).long()
+                        )
+                        amounts.setdefault(site, []).append(amount)
+        self.places: dict[Site, Place] = {}
+        """In the order of the forward pass."""
+        for site in sorted({*pushes, *amounts}):
+            push = pushes[site].to(lens.dtype) if site in pushes else None
+            W_O = o_proj(lens, site.layer).weight if site.where == "heads" else None
+            self.places[site] = Place(site, push, amounts.get(site, []), W_O)
+        self._n_layers = lens.grid.n_layers
+        self._line_up()
+
+    def keep(self, rows: Int[Tensor, "kept"]) -> None:
+        """Go on with these rows only."""
+        self.places = {site: place.of(rows) for site, place in self.places.items()}
+        self._line_up()
+
+    def _line_up(self) -> None:
+        self.layers = [
+            (self.places.get(Site(layer, "heads")), self.places.get(Site(layer, "residual")))
+            for layer in range(self._n_layers)
+        ]
+        """Of each layer: what is added behind `o_proj`, and after the layer."""
+
+    def gated(self) -> list[float | None]:
+        """Of each row, the share of (edit, token) pairs that gates have let through; None where no gate looked."""
+        gates = [amount for place in self.places.values() for amount in place.amounts if amount.edit.gate]
+        if not gates:
+            return []
+        asked = torch.stack([gate.looked * (gate.strengths.flatten() != 0) for gate in gates]).sum(dim=0)
+        opened = torch.stack([gate.opened * (gate.strengths.flatten() != 0) for gate in gates]).sum(dim=0)
+        return [share / n if n else None for share, n in zip(opened.tolist(), asked.tolist(), strict=True)]
+
+
+def _written(lens: Lens, site: Site, constant: Float[Tensor, "d"]) -> Float[Tensor, "d_model"]:
+    """One unit of strength, as it reaches the residual stream."""
+    here = constant.to(lens.device)
+    return here if site.where == "residual" else linear(here, o_proj(lens, site.layer).weight.float())
+
+
+def strengths_of(lens: Lens, rows: Sequence[Doses]) -> list[tuple[Steering, Float[Tensor, "row"]]]:
+    """Every steering that any row has at a strength other than 0, with the strength of each row."""
+    found: dict[int, tuple[Steering, Tensor]] = {}
+    for row, doses in enumerate(rows):
+        for dose in doses:
+            check_fits(lens, dose.steering)
+            if dose.strength:
+                nothing = torch.zeros(len(rows), device=lens.device)
+                found.setdefault(id(dose.steering), (dose.steering, nothing))[1][row] += dose.strength
+    return list(found.values())
+
+
+def by_site(edits: Sequence[Edit]) -> dict[Site, list[Edit]]:
+    """Edits of each place, in the order of the forward pass."""
+    found: dict[Site, list[Edit]] = {}
+    for edit in sorted(edits, key=lambda edit: edit.site):
+        found.setdefault(edit.site, []).append(edit)
+    return found
 
 
 @contextmanager
-def steered(
-    lens: Lens, directions: Sequence[Direction], sigmas: float | Float[Tensor, "batch"], positions: str = "last"
-) -> Iterator[None]:
-    """Inside the `with`, `lens.logits` adds every direction to its head's output: the reference road.
+def hooked(lens: Lens, shifts: Shifts, positions: str = "last") -> Iterator[None]:
+    """Inside the `with`, the plain Hugging Face model is edited, at the last position of each pass or at all."""
+    begin = {"last": -1, "all": 0}[checked_positions(positions)]
 
-    Rows of a batch may have strengths of their own.
-    """
-    strengths = checked_sigmas(sigmas)
-    edit = {"last": _push_last, "all": _push_all}[checked_positions(positions)]
-    with ExitStack() as undo:
-        for layer, members in by_layer(lens, directions).items():
-            push = torch.zeros(len(strengths), 1, lens.grid.n_heads, lens.grid.d_head)
-            for direction in members:
-                for row, strength in enumerate(strengths.tolist()):
-                    push[row, 0, direction.head.index] += direction.push(strength).float().cpu()
-            undo.enter_context(lens.on_heads(layer, partial(edit, push=push.to(lens.device, lens.dtype))))
-        yield
-
-
-def pushes(
-    lens: Lens, directions: Sequence[Direction], sigmas: float | Float[Tensor, "batch"]
-) -> dict[int, Float[Tensor, "batch d_model"]]:
-    """What steering adds to the residual stream behind each layer's `o_proj`, for every row's strength."""
-    strengths = checked_sigmas(sigmas).to(lens.device)
-    vectors = {}
-    for layer, members in by_layer(lens, directions).items():
-        W_O = lens.W_O(layer).float()
-        per_sigma = sum(d.sigma * d.unit.float().to(lens.device) @ W_O[d.head.index] for d in members)
-        vectors[layer] = (strengths[:, None] * per_sigma).to(lens.dtype)
-    return vectors
-
-
-@dataclass
-class Bias:
-    """The pushes that hooks add to the plain model, with a switch: hanging hooks up anew for each token costs 4 %."""
-
-    pushes: dict[int, Float[Tensor, "batch 1 d_model"]]
-    """By layer; may be replaced between two forward passes when rows leave the batch."""
-    on: bool = True
-    fired: int = 0
-    """How often a layer's push was added."""
-
-
-@contextmanager
-def biased(lens: Lens, pushes: Mapping[int, Float[Tensor, "batch d_model"]], positions: str = "last") -> Iterator[Bias]:
-    """Inside the `with`, the plain model adds each layer's push behind `o_proj`: the fast road."""
-    add = {"last": _add_last, "all": _add_all}[checked_positions(positions)]
-    bias = Bias({layer: push[:, None] for layer, push in pushes.items()})
-
-    def hook_of(layer: int) -> Callable[[Any, Any, Tensor], Tensor | None]:
-        def hook(module: Any, inputs: Any, output: Tensor) -> Tensor | None:
-            if not bias.on:
-                return None
-            bias.fired += 1
-            return add(output, bias.pushes[layer])
+    def hook_of(place: Place) -> Callable[[Any, Any, Tensor], Tensor]:
+        def hook(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            x = output if place.W_O is None else inputs[0]
+            edited = place.added(x[:, begin:], output[:, begin:])
+            return edited if edited.shape == output.shape else torch.cat([output[:, :begin], edited], dim=1)
 
         return hook
 
     with ExitStack() as undo:
-        for layer in pushes:
-            undo.callback(o_proj(lens, layer).register_forward_hook(hook_of(layer)).remove)
-        yield bias
+        for site, place in shifts.places.items():
+            layer = lens.model.model.layers[site.layer]
+            module = layer.self_attn.o_proj if site.where == "heads" else layer
+            undo.callback(module.register_forward_hook(hook_of(place)).remove)
+        yield
+
+
+@contextmanager
+def steered(lens: Lens, rows: Sequence[Doses], positions: str = "last") -> Iterator[None]:
+    """Inside the `with`, `lens.logits` is edited: the reference road, a matrix for each edit, and slow."""
+    begin = {"last": -1, "all": 0}[checked_positions(positions)]
+    edits: dict[Site, list[tuple[Edit, Tensor]]] = {}
+    for steering, strengths in strengths_of(lens, rows):
+        for edit in steering.edits:
+            edits.setdefault(edit.site, []).append((edit, strengths))
+    with ExitStack() as undo:
+        for site, ones in edits.items():
+            place = lens.on_heads if site.where == "heads" else lens.on_residual
+            undo.enter_context(place(site.layer, partial(_by_matrices, edits=ones, begin=begin)))
+        yield
+
+
+def _by_matrices(
+    x: Float[Tensor, "row pos *d"], edits: Sequence[tuple[Edit, Float[Tensor, "row"]]], begin: int
+) -> Tensor:
+    """x + sum of strength · gate · (M x + c), one dense M for each edit."""
+    flat = x.flatten(2).float()
+    change = torch.zeros_like(flat)
+    for edit, strengths in edits:
+        one = torch.einsum("rpd,ed->rpe", flat, matrix(edit).to(x.device)) + edit.change.constant.to(x.device)
+        if edit.gate is not None:
+            logit = torch.einsum("rpd,d->rp", flat, edit.gate.weight.to(x.device)) + edit.gate.bias
+            one = one * (1 / (1 + torch.exp(-logit)) > edit.gate.threshold)[..., None]
+        change += strengths[:, None, None] * one
+    if begin:
+        change[:, :begin] = 0
+    return (flat + change).to(x.dtype).view_as(x)
+
+
+def matrix(edit: Edit) -> Float[Tensor, "d d"]:
+    """The linear part of an edit's change."""
+    change = edit.change
+    found = torch.zeros(len(change.constant), len(change.constant))
+    if change.scale is not None:
+        found += torch.diag(change.scale)
+    if change.left is not None and change.right is not None:
+        found += change.left @ change.right
+    return found
 
 
 def o_proj(lens: Lens, layer: int) -> torch.nn.Linear:
@@ -100,52 +225,18 @@ def o_proj(lens: Lens, layer: int) -> torch.nn.Linear:
     return lens.model.model.layers[layer].self_attn.o_proj
 
 
-def by_layer(lens: Lens, directions: Sequence[Direction]) -> dict[int, list[Direction]]:
-    """The directions of each layer that has any; refuses those that belong to a model of another shape."""
-    layers: defaultdict[int, list[Direction]] = defaultdict(list)
-    for direction in directions:
-        width = direction.unit.shape[-1]
-        if direction.head not in lens.grid or width != lens.grid.d_head:
-            raise ValueError(
-                f"The direction at {direction.head} ({width} wide) does not fit {lens.checkpoint.name}: "
-                f"{lens.grid.n_layers} layers of {lens.grid.n_heads} heads, each {lens.grid.d_head} wide. "
-                "Use probes that were fitted on this checkpoint."
+def check_fits(lens: Lens, steering: Steering) -> None:
+    """A steering acts on the weights that it was fitted to and on no others."""
+    if steering.fingerprint != lens.checkpoint.fingerprint:
+        raise WrongModel(
+            f"This steering ({steering.plan}) was fitted to the weights {steering.fingerprint[:12]}, and "
+            f"{lens.checkpoint.name} has {lens.checkpoint.fingerprint[:12]}. Fit it to this checkpoint."
+        )
+    widths = {"heads": lens.grid.n_heads * lens.grid.d_head, "residual": lens.d_model}
+    for edit in steering.edits:
+        width, found = widths[edit.site.where], len(edit.change.constant)
+        if edit.site.layer not in range(lens.grid.n_layers) or found != width:
+            raise WrongModel(
+                f"The edit of {edit.name} ({found} wide) does not fit {lens.checkpoint.name}: it has "
+                f"{lens.grid.n_layers} layers, {width} wide there. Fit the plan to this checkpoint."
             )
-        layers[direction.head.layer].append(direction)
-    return dict(sorted(layers.items()))
-
-
-def checked_sigmas(sigmas: float | Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
-    """Strengths as one float32 row per batch row (a single one stands for all), refused where they are no strengths."""
-    strengths = torch.as_tensor(sigmas, dtype=torch.float32, device="cpu").reshape(-1)
-    for strength in strengths.tolist():
-        if not (math.isfinite(strength) and abs(strength) <= MOST_SIGMAS):
-            raise ValueError(
-                f"A strength is a number of standard deviations between -{MOST_SIGMAS:g} and {MOST_SIGMAS:g}, "
-                f"and the paper's strong steering is 12; got {strength:g}."
-            )
-    return strengths
-
-
-def checked_positions(positions: str) -> str:
-    if positions not in POSITIONS:
-        raise ValueError(f"positions is one of {' or '.join(map(repr, POSITIONS))}; got {positions!r}.")
-    return positions
-
-
-def _push_last(z: Float[Tensor, "batch pos head d_head"], push: Float[Tensor, "#batch 1 head d_head"]) -> Tensor:
-    return torch.cat([z[:, :-1], z[:, -1:] + push], dim=1)
-
-
-def _push_all(z: Float[Tensor, "batch pos head d_head"], push: Float[Tensor, "#batch 1 head d_head"]) -> Tensor:
-    return z + push
-
-
-def _add_last(output: Float[Tensor, "batch pos d_model"], push: Float[Tensor, "#batch 1 d_model"]) -> Tensor:
-    if output.shape[1] == 1:  # every step of decoding
-        return output + push
-    return torch.cat([output[:, :-1], output[:, -1:] + push], dim=1)
-
-
-def _add_all(output: Float[Tensor, "batch pos d_model"], push: Float[Tensor, "#batch 1 d_model"]) -> Tensor:
-    return output + push

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import write_tiny_olmo
-from test_steering import DIRECTIONS
+from test_steering import DIRECTIONS, steering
 
-from lens import EmptyPrompt, Lens, PromptTooLong, open_lens
+from lens import EmptyPrompt, Head, Lens, PromptTooLong, open_lens
 from probes import Direction
 from steering import (
     Generation,
@@ -25,14 +26,18 @@ from steering import (
     Row,
     Sampling,
     ShiftMissed,
+    Shifts,
+    Steering,
     Step,
+    fit,
     generate,
     interleaved,
-    prompted,
-    pushes,
     stream,
 )
-from steering.sampling import gumbel, next_tokens
+from steering.batch import Batch
+from steering.dose import Dose
+from steering.methods.prefix import DETOX_PROMPT, NoPrefix
+from steering.sampling import gumbel, next_tokens, noise_key
 from steering.words import Words
 
 PROMPT, OTHER, SHORT = "The people next door are", "A small garden needs sun, water", "T"
@@ -40,19 +45,30 @@ SAMPLED = Sampling(max_tokens=20, seed=3)
 GREEDY = Sampling(temperature=0, max_tokens=20)
 
 
+def row(lens: Lens, prompt: str, sigmas: float, sample: int = 0, positions: str = "last") -> Row:
+    """A text steered along DIRECTIONS."""
+    return Row(prompt, fitted(lens, positions).at(sigmas), sample)
+
+
+@cache
+def fitted(lens: Lens, positions: str = "last") -> Steering:
+    return steering(lens, DIRECTIONS, positions)
+
+
 def tokens(texts: Sequence[Generation]) -> list[tuple[int, ...]]:
     return [text.tokens for text in texts]
 
 
-def by_the_reference(lens: Lens, row: Row, sampling: Sampling, positions: str) -> tuple[int, ...]:
+def by_the_reference(lens: Lens, row: Row, sampling: Sampling) -> tuple[int, ...]:
     """The slow road: the whole text so far through the bridge for every token, no cache, each head edited in place."""
     prompt = lens.encode(row.prompt)
     written: list[int] = []
-    first = len(prompt) - 1 if positions == "last" else 0
+    (dose,) = row.doses
+    first = 0 if dose.everywhere else len(prompt) - 1
 
     def edit(z: torch.Tensor, direction: Direction) -> torch.Tensor:
         pushed = z.clone()
-        pushed[:, first:, direction.head.index] += direction.push(row.sigmas)
+        pushed[:, first:, direction.head.index] += direction.push(dose.strength)
         return pushed
 
     with ExitStack() as undo:
@@ -71,37 +87,47 @@ def by_the_reference(lens: Lens, row: Row, sampling: Sampling, positions: str) -
 @pytest.mark.parametrize("positions", ["last", "all"])
 @pytest.mark.parametrize("sampling", [SAMPLED, GREEDY])
 def test_the_fast_road_writes_what_the_reference_writes(lens: Lens, positions: str, sampling: Sampling) -> None:
-    rows = [Row(PROMPT, 0), Row(PROMPT, 4), Row(OTHER, 8), Row(SHORT, -3, sample=1)]
-    fast = generate(lens, rows, DIRECTIONS, sampling, positions)
-    assert tokens(fast) == [by_the_reference(lens, row, sampling, positions) for row in rows]
+    texts = (PROMPT, 0, 0), (PROMPT, 4, 0), (OTHER, 8, 0), (SHORT, -3, 1)
+    rows = [row(lens, *text, positions) for text in texts]
+    assert tokens(generate(lens, rows, sampling)) == [by_the_reference(lens, one, sampling) for one in rows]
+
+
+def test_rows_of_different_rules_and_plans_go_together(lens: Lens) -> None:
+    texts = (PROMPT, 4, 0, "last"), (PROMPT, 4, 0, "all"), (PROMPT, 8, 0, "all"), (OTHER, 0, 0, "all")
+    rows = [row(lens, *text) for text in texts] + [Row(PROMPT), Row(OTHER)]
+    together = generate(lens, rows, SAMPLED)
+    assert tokens(together[:4]) == [by_the_reference(lens, one, SAMPLED) for one in rows[:4]]
+    assert len(set(tokens(together))) == 5  # the plain texts on one prompt are equal
+    assert together[3].tokens == together[5].tokens
 
 
 def test_both_roads_write_the_same_64_tokens(tmp_path: Path) -> None:
     lens = open_lens(str(write_tiny_olmo(tmp_path / "long", max_position_embeddings=128)), device="cpu", threads=1)
     sampling = Sampling(max_tokens=64, seed=1)
-    (fast,) = generate(lens, [Row(PROMPT, 6)], DIRECTIONS, sampling)
-    assert fast.tokens == by_the_reference(lens, Row(PROMPT, 6), sampling, "last")
+    (fast,) = generate(lens, [row(lens, PROMPT, 6)], sampling)
+    assert fast.tokens == by_the_reference(lens, row(lens, PROMPT, 6), sampling)
     assert len(fast.tokens) == 64
-    (plain,) = generate(lens, [Row(PROMPT, 0)], DIRECTIONS, sampling)
+    (plain,) = generate(lens, [Row(PROMPT)], sampling)
     assert plain.tokens != fast.tokens
 
 
 def test_rows_write_the_same_alone_and_in_a_batch(lens: Lens) -> None:
-    rows = [Row(p, s, k) for p in (PROMPT, OTHER, SHORT) for s in (0.0, 8.0) for k in (0, 1)]
     for positions in ("last", "all"):
-        together = generate(lens, rows, DIRECTIONS, SAMPLED, positions)
-        alone = [generate(lens, [row], DIRECTIONS, SAMPLED, positions)[0] for row in rows]
+        kinds = [(p, s, k, positions) for p in (PROMPT, OTHER, SHORT) for s in (0.0, 8.0) for k in (0, 1)]
+        rows = [row(lens, *kind) for kind in kinds]
+        together = generate(lens, rows, SAMPLED)
+        alone = [generate(lens, [one], SAMPLED)[0] for one in rows]
         assert tokens(together) == tokens(alone)
         assert [one.text for one in together] == [one.text for one in alone]
 
 
 def test_strength_0_writes_what_the_plain_model_writes(lens: Lens) -> None:
-    rows = [Row(PROMPT, 0), Row(OTHER, 0)]
-    assert tokens(generate(lens, rows, DIRECTIONS, SAMPLED)) == tokens(generate(lens, rows, [], SAMPLED))
+    steered, plain = [row(lens, PROMPT, 0), row(lens, OTHER, 0)], [Row(PROMPT), Row(OTHER)]
+    assert tokens(generate(lens, steered, SAMPLED)) == tokens(generate(lens, plain, SAMPLED))
 
 
 def test_greedy_text_is_hugging_face_s(lens: Lens) -> None:
-    (ours,) = generate(lens, [Row(PROMPT, 0)], [], GREEDY)
+    (ours,) = generate(lens, [Row(PROMPT)], GREEDY)
     prompt = torch.tensor([lens.encode(PROMPT)])
     unreal = [[int(i)] for i in (~lens.real_tokens).nonzero()]
     theirs = lens.model.generate(
@@ -112,18 +138,18 @@ def test_greedy_text_is_hugging_face_s(lens: Lens) -> None:
 
 def test_the_noise_does_not_know_the_strength(lens: Lens) -> None:
     """Where steering changes no distribution, it changes no word: a push of almost nothing gives the same text."""
-    almost = generate(lens, [Row(PROMPT, 1e-6), Row(PROMPT, 0)], DIRECTIONS, SAMPLED)
+    almost = generate(lens, [row(lens, PROMPT, 1e-6), Row(PROMPT)], SAMPLED)
     assert almost[0].tokens == almost[1].tokens
-    samples = generate(lens, [Row(PROMPT, 0, sample) for sample in range(4)], DIRECTIONS, SAMPLED)
+    samples = generate(lens, [Row(PROMPT, (), sample) for sample in range(4)], SAMPLED)
     assert len(set(tokens(samples))) == 4
-    again = generate(lens, [Row(PROMPT, 0)], DIRECTIONS, replace(SAMPLED, seed=4))
+    again = generate(lens, [Row(PROMPT)], replace(SAMPLED, seed=4))
     assert again[0].tokens != samples[0].tokens
 
 
 def test_a_stream_grows_by_a_token_and_ends_where_generate_ends(lens: Lens) -> None:
-    rows = [Row(PROMPT, 0), Row(OTHER, 8), Row(SHORT, 8)]
-    steps = list(stream(lens, rows, DIRECTIONS, SAMPLED))
-    whole = generate(lens, rows, DIRECTIONS, SAMPLED)
+    rows = [Row(PROMPT), row(lens, OTHER, 8), row(lens, SHORT, 8)]
+    steps = list(stream(lens, rows, SAMPLED))
+    whole = generate(lens, rows, SAMPLED)
     assert [step.n_tokens[0] for step in steps] == list(range(1, 21))
     assert steps[-1].texts == [text.text for text in whole]
     assert steps[-1].done == [True, True, True]
@@ -135,92 +161,104 @@ def test_a_stream_grows_by_a_token_and_ends_where_generate_ends(lens: Lens) -> N
 def test_the_model_is_plain_while_a_stream_is_looked_at(lens: Lens) -> None:
     ids = torch.tensor([lens.encode(PROMPT)])
     plain = lens.plain_logits(ids)
-    for _step in stream(lens, [Row(PROMPT, 12)], DIRECTIONS, SAMPLED):
+    for _step in stream(lens, [row(lens, PROMPT, 12)], SAMPLED):
         assert torch.equal(lens.plain_logits(ids), plain)
 
 
 def test_stop_works_within_a_token(lens: Lens) -> None:
     stop = threading.Event()
     seen = 0
-    for step in stream(lens, [Row(PROMPT, 4)], DIRECTIONS, SAMPLED, stop=stop):
+    for step in stream(lens, [row(lens, PROMPT, 4)], SAMPLED, stop=stop):
         seen = step.n_tokens[0]
         if seen == 3:
             stop.set()
     assert seen == 3
-    assert generate(lens, [Row(PROMPT, 4)], DIRECTIONS, SAMPLED, stop=stop)[0].tokens == ()
+    assert generate(lens, [row(lens, PROMPT, 4)], SAMPLED, stop=stop)[0].tokens == ()
 
 
 def test_rows_end_at_the_end_of_text_and_the_others_go_on(lens: Lens, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [Row(PROMPT, 0, sample) for sample in range(12)]
-    unending = generate(lens, rows, DIRECTIONS, SAMPLED)
+    rows = [Row(PROMPT, (), sample) for sample in range(12)]
+    unending = generate(lens, rows, SAMPLED)
     end = unending[0].tokens[5]
     monkeypatch.setattr(lens, "eos", end)
     expected = [one.tokens[: one.tokens.index(end)] if end in one.tokens else one.tokens for one in unending]
-    assert tokens(generate(lens, rows, DIRECTIONS, SAMPLED)) == expected
-    assert tokens(generate(lens, [rows[0]], DIRECTIONS, SAMPLED)) == expected[:1]
+    assert tokens(generate(lens, rows, SAMPLED)) == expected
+    assert tokens(generate(lens, [rows[0]], SAMPLED)) == expected[:1]
 
 
 def test_finished_rows_of_a_large_batch_are_no_longer_computed(lens: Lens) -> None:
     long = " water" * (58 // len(lens.encode(" water")))
     left = lens.n_context - len(lens.encode(long))
-    rows = [Row(long, 4, sample) for sample in range(9)] + [Row(SHORT, 4)]
+    rows = [row(lens, long, 4, sample) for sample in range(9)] + [row(lens, SHORT, 4)]
     sizes = []
     handle = lens.model.lm_head.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
-    together = generate(lens, rows, DIRECTIONS, replace(SAMPLED, max_tokens=20))
+    together = generate(lens, rows, replace(SAMPLED, max_tokens=20))
     handle.remove()
     assert [len(one.tokens) for one in together] == [left] * 9 + [20]
     assert sizes == [10] * left + [1] * (20 - left)
-    assert together[-1].tokens == generate(lens, rows[-1:], DIRECTIONS, replace(SAMPLED, max_tokens=20))[0].tokens
+    assert together[-1].tokens == generate(lens, rows[-1:], replace(SAMPLED, max_tokens=20))[0].tokens
 
 
 def test_the_context_is_filled_and_no_further(lens: Lens) -> None:
-    (text,) = generate(lens, [Row(PROMPT, 0)], [], Sampling(max_tokens=63))
+    (text,) = generate(lens, [Row(PROMPT)], Sampling(max_tokens=63))
     assert len(text.tokens) + len(lens.encode(PROMPT)) == lens.n_context
 
 
 def test_the_prompt_is_read_once_for_all_strengths(lens: Lens) -> None:
     shapes: list[tuple[int, ...]] = []
     handle = lens.model.model.embed_tokens.register_forward_hook(lambda m, i, o: shapes.append(tuple(o.shape[:2])))
-    generate(lens, [Row(PROMPT, s) for s in (0, 4, 8, 12)] + [Row(OTHER, 4)], DIRECTIONS, Sampling(max_tokens=1))
+    generate(lens, [row(lens, PROMPT, s) for s in (0, 4, 8, 12)] + [row(lens, OTHER, 4)], Sampling(max_tokens=1))
     handle.remove()
     longest = max(len(lens.encode(PROMPT)), len(lens.encode(OTHER)))
     assert shapes == [(2, longest - 1), (5, 1)]
 
 
 def test_streams_grow_side_by_side(lens: Lens) -> None:
-    short = stream(lens, [Row(PROMPT, 0)], DIRECTIONS, replace(SAMPLED, max_tokens=2))
-    long = stream(lens, [Row(PROMPT, 8)], DIRECTIONS, replace(SAMPLED, max_tokens=4))
+    short = stream(lens, [Row(PROMPT)], replace(SAMPLED, max_tokens=2))
+    long = stream(lens, [row(lens, PROMPT, 8)], replace(SAMPLED, max_tokens=4))
     lengths = [tuple(step.n_tokens[0] for step in steps) for steps in interleaved([short, long])]
     assert lengths == [(1, 1), (2, 2), (2, 3), (2, 4)]
 
 
 def test_two_streams_on_one_model_do_not_disturb_each_other(lens: Lens) -> None:
     def other() -> Iterator[Step]:
-        return stream(lens, [Row(OTHER, -6)], DIRECTIONS[:2], SAMPLED)
+        return stream(lens, [row(lens, OTHER, -6)], SAMPLED)
 
-    *_, (first, second) = interleaved([stream(lens, [Row(PROMPT, 8)], DIRECTIONS, SAMPLED), other()])
+    *_, (first, second) = interleaved([stream(lens, [row(lens, PROMPT, 8)], SAMPLED), other()])
     *_, alone = other()
-    assert first.texts == [generate(lens, [Row(PROMPT, 8)], DIRECTIONS, SAMPLED)[0].text]
+    assert first.texts == [generate(lens, [row(lens, PROMPT, 8)], SAMPLED)[0].text]
     assert second.texts == alone.texts
 
 
-def test_an_abandoned_stream_leaves_no_hooks(lens: Lens) -> None:
+def test_no_hook_is_hung_up(lens: Lens) -> None:
     def n_hooks() -> int:
         return sum(len(module._forward_hooks) for module in lens.model.modules())
 
     before = n_hooks()  # transformers leaves some of its own once hidden states were asked for
-    steps = stream(lens, [Row(PROMPT, 8)], DIRECTIONS, SAMPLED)
-    next(steps)
-    assert n_hooks() > before
-    steps.close()  # type: ignore[attr-defined]
+    next(stream(lens, [row(lens, PROMPT, 8), row(lens, PROMPT, 8, positions="all")], SAMPLED))
     assert n_hooks() == before
 
 
-def test_the_prompting_baseline_asks_in_words(lens: Lens) -> None:
-    asked = prompted(Row(PROMPT, 8, sample=2))
-    assert asked.prompt.startswith("Ensure all outputs are respectful")
-    assert asked.prompt.endswith(PROMPT)
-    assert (asked.sigmas, asked.sample) == (0, 2)
+def test_prompting_asks_in_words_and_draws_the_same_chance(lens: Lens) -> None:
+    asked = fit(Plan("prompting"), lens)
+    rows = [Row("T", asked.at(0)), Row("T"), Row("T", asked.at(1))]
+    assert rows[2].read == DETOX_PROMPT + "T"
+    wide = Sampling(temperature=2, top_p=1, max_tokens=4)
+    off, plain = generate(lens, rows[:2], wide)
+    assert off.tokens == plain.tokens
+    key = noise_key(0, lens.encode("T"), 0)
+    batch = Batch(lens, [Row("T"), replace(rows[2], doses=(Dose(replace(asked, prefix="A "), 1),))], wide)
+    assert batch._noise_keys == [key]
+    with pytest.raises(PromptTooLong):
+        generate(lens, rows, wide)  # 64 tokens of context are too few for the paper's instruction
+
+
+def test_a_prefix_is_the_one_of_training_or_refused(lens: Lens) -> None:
+    with pytest.raises(NoPrefix, match="tiny was not trained with prefixes"):
+        fit(Plan("prefix"), lens)
+    card = {"mix": {"prefixes": {"control": "Toxicity: 0.00\n"}}}
+    trained = Lens(replace(lens.checkpoint, card=card), lens.model, lens.tokenizer)
+    assert Row("T", fit(Plan("prefix"), trained).at(1)).read == "Toxicity: 0.00\nT"
 
 
 @pytest.mark.parametrize("text", ["naïve 🎉👩‍👩‍👧 ok", " leading and  double  spaces ", "日本語\n\ttabs", "a"])
@@ -244,78 +282,71 @@ def test_words_of_any_tokens_are_what_the_tokenizer_decodes(lens: Lens) -> None:
 
 
 def test_a_receipt_says_what_was_asked_and_what_arrived(lens: Lens) -> None:
-    plan = Plan(n_heads=4)
-    plain, strong = generate(lens, [Row(PROMPT, 0), Row(PROMPT, 8, sample=1)], DIRECTIONS, SAMPLED, plan=plan)
+    plain, strong, all_of_it = generate(
+        lens, [Row(PROMPT), row(lens, PROMPT, 8, sample=1), row(lens, PROMPT, 8, positions="all")], SAMPLED
+    )
     receipt = strong.receipt
-    assert [shift.head for shift in receipt.shifts] == sorted(d.head for d in DIRECTIONS)
+    assert [shift.edit for shift in receipt.shifts] == sorted(str(d.head) for d in DIRECTIONS)
     assert all(shift.requested > 0.5 for shift in receipt.shifts)
     assert 0 < receipt.worst_miss < 1e-5
     assert plain.receipt.worst_miss == 0
     assert receipt.model == lens.description
-    assert (receipt.sigmas, receipt.seed, receipt.sample, receipt.positions) == (8, 3, 1, "last")
-    assert Plan.from_json(receipt.plan) == plan
-    assert "8 sigmas on 4 heads in 3 layers, last position" in str(receipt)
-    assert receipt.to_dict()["shifts"][0]["head"] == "L0H1"
+    assert (receipt.seed, receipt.sample, receipt.gated) == (3, 1, None)
+    assert receipt.doses == ((Plan(), 8),)
+    assert (plain.receipt.n_positions, receipt.n_positions) == (0, 20)
+    assert all_of_it.receipt.n_positions == 20 + len(lens.encode(PROMPT)) - 1
+    assert "last position at 8: 4 edits in 3 layers, 20 positions, mean shift" in str(receipt)
+    written = json.loads(json.dumps(receipt.to_dict()))
+    assert written["shifts"][0]["edit"] == "L0H1"
+    assert Plan.from_json(json.dumps(written["doses"][0]["plan"])) == Plan()
 
 
 def test_a_receipt_asks_for_what_the_directions_say_layer_by_layer(lens: Lens) -> None:
-    (text,) = generate(lens, [Row(PROMPT, -5)], DIRECTIONS, Sampling(max_tokens=1))
+    (text,) = generate(lens, [row(lens, PROMPT, -5)], Sampling(max_tokens=1))
     pushed = {d.head: d.push(1.0) @ lens.W_O(d.head.layer)[d.head.index] for d in DIRECTIONS}
     for shift in text.receipt.shifts:
-        own = pushed[shift.head]
-        whole = sum(push for head, push in pushed.items() if head.layer == shift.head.layer)
+        own, layer = pushed[Head.parse(shift.edit)], Head.parse(shift.edit).layer
+        whole = sum(push for head, push in pushed.items() if head.layer == layer)
         assert shift.requested == pytest.approx(float(-5 * whole @ own / own.norm()), rel=1e-5)
 
 
 def test_a_dropped_layer_is_an_error_and_not_a_quiet_plain_text(lens: Lens, monkeypatch: pytest.MonkeyPatch) -> None:
-    def without_layer_1(*args: object) -> dict[int, torch.Tensor]:
-        found = pushes(*args)  # type: ignore[arg-type]
-        del found[1]
-        return found
+    right = Shifts._line_up
 
-    monkeypatch.setattr(sys.modules["steering.batch"], "pushes", without_layer_1)
-    with pytest.raises(ShiftMissed, match=r"layer 1 of tiny: a shift of length .* was asked and 0 arrived"):
-        generate(lens, [Row(PROMPT, 4)], DIRECTIONS, SAMPLED)
+    def without_layer_1(shifts: Shifts) -> None:
+        right(shifts)
+        shifts.layers[1] = (None, None)
 
-
-def test_steering_that_is_taken_off_on_the_way_is_an_error(lens: Lens) -> None:
-    steps = stream(lens, [Row(PROMPT, 4)], DIRECTIONS, SAMPLED)
-    next(steps)
-    lens.model.model.layers[1].self_attn.o_proj._forward_hooks.clear()
-    with pytest.raises(ShiftMissed, match="taken off"):
-        next(steps)
+    monkeypatch.setattr(Shifts, "_line_up", without_layer_1)
+    with pytest.raises(ShiftMissed, match="layer 1, heads, of tiny: it was never reached"):
+        generate(lens, [row(lens, PROMPT, 4)], SAMPLED)
 
 
-@pytest.mark.parametrize("factor", [0.0, 0.99, -1.0, 2.0])
+@pytest.mark.parametrize("factor", [0.0, 0.99, -1.0, 2.0, math.nan])
 def test_a_push_of_the_wrong_size_is_an_error(lens: Lens, monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
-    monkeypatch.setattr(
-        sys.modules["steering.batch"], "pushes", lambda *a: {k: factor * v for k, v in pushes(*a).items()}
-    )
-    with pytest.raises(ShiftMissed):
-        generate(lens, [Row(PROMPT, 4)], DIRECTIONS, SAMPLED)
+    written = sys.modules["steering.steerer"]._written
+    monkeypatch.setattr(sys.modules["steering.steerer"], "_written", lambda *given: factor * written(*given))
+    with pytest.raises(ShiftMissed, match=r"a shift of length .* was asked and .* arrived"):
+        generate(lens, [row(lens, PROMPT, 4)], SAMPLED)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_receipts_hold_in_half_precision(tiny_folder: Path, dtype: str) -> None:
     lens = open_lens(str(tiny_folder), device="cpu", dtype=dtype, threads=1)
-    texts = generate(lens, [Row(PROMPT, 0), Row(PROMPT, 8), Row(OTHER, 8)], DIRECTIONS, SAMPLED)
+    texts = generate(lens, [Row(PROMPT), row(lens, PROMPT, 8), row(lens, OTHER, 8)], SAMPLED)
     assert all(shift.measured == pytest.approx(shift.requested, rel=0.02) for shift in texts[1].receipt.shifts)
     assert len(texts[1].tokens) > 1
 
 
 def test_bad_input_is_refused_with_a_sentence(lens: Lens) -> None:
     with pytest.raises(EmptyPrompt):
-        generate(lens, [Row("", 4)], DIRECTIONS, SAMPLED)
+        generate(lens, [row(lens, "", 4)], SAMPLED)
     full = " water" * (lens.n_context // len(lens.encode(" water")))
     assert len(lens.encode(full)) == lens.n_context
     with pytest.raises(ValueError, match=r"fills the context: it has 64 tokens.*Shorten it"):
-        generate(lens, [Row(full, 4)], DIRECTIONS, SAMPLED)
+        generate(lens, [row(lens, full, 4)], SAMPLED)
     with pytest.raises(PromptTooLong):
-        generate(lens, [Row(full * 2, 4)], DIRECTIONS, SAMPLED)
+        generate(lens, [row(lens, full * 2, 4)], SAMPLED)
     with pytest.raises(ValueError, match="max_tokens is at most 63; got 64"):
-        generate(lens, [Row(PROMPT, 4)], DIRECTIONS, Sampling(max_tokens=64))
-    with pytest.raises(ValueError, match="standard deviations"):
-        Row(PROMPT, float("nan"))
-    with pytest.raises(ValueError, match="positions is one of"):
-        generate(lens, [Row(PROMPT, 4)], DIRECTIONS, SAMPLED, positions="first")
-    assert generate(lens, [], DIRECTIONS, SAMPLED) == []
+        generate(lens, [row(lens, PROMPT, 4)], Sampling(max_tokens=64))
+    assert generate(lens, [], SAMPLED) == []

@@ -1,0 +1,132 @@
+"""OLMo's layers as a few matrix products, on the plain model's own weights.
+
+At the size of the demo checkpoints a token costs more Python than arithmetic, so queries, keys and values come from one
+product and the MLP's two inner projections from another. The fused matrices take the place of the weights they are made
+of, which become views of them: no second copy. The plain model stays the road that tests hold this one to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
+
+if TYPE_CHECKING:
+    from transformers import OlmoForCausalLM
+
+Rotary = tuple[Float[Tensor, "row pos 1 d_head"], Float[Tensor, "row pos 1 d_head"]]
+"""Cosines and signed sines of each row's positions."""
+
+
+class RowCache:
+    """Keys and values of every layer, with room for all tokens to come."""
+
+    def __init__(self, shape: Sequence[int], n_layers: int, device: torch.device, dtype: torch.dtype) -> None:
+        """`shape`: rows, key heads, positions, d_head."""
+        self.layers = [torch.zeros(2, *shape, device=device, dtype=dtype) for _ in range(n_layers)]
+        self.filled = 0
+        """Positions that hold something; the same in every layer between two passes."""
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Put new positions behind the filled ones; all of them so far, [row head pos d_head]."""
+        end = self.filled + keys.shape[2]
+        room = self.layers[layer]
+        room[0, :, :, self.filled : end] = keys
+        room[1, :, :, self.filled : end] = values
+        return room[0, :, :, :end], room[1, :, :, :end]
+
+    def keep(self, rows: Int[Tensor, "kept"]) -> None:
+        self.layers = [layer[:, rows] for layer in self.layers]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One layer."""
+
+    qkv: Float[Tensor, "queries+keys+values d_model"]
+    qkv_bias: Float[Tensor, "queries+keys+values"] | None
+    o: Float[Tensor, "d_model heads*d_head"]
+    o_bias: Float[Tensor, "d_model"] | None
+    gate_up: Float[Tensor, "2*d_mlp d_model"]
+    down: Float[Tensor, "d_model d_mlp"]
+    act: Callable[[Tensor], Tensor]
+    clip: float | None
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+
+    def heads(
+        self, x: Float[Tensor, "row pos d_model"], rotary: Rotary, cache: RowCache, layer: int, mask: Tensor | None
+    ) -> Float[Tensor, "row pos heads*d_head"]:
+        """What the heads hand to `o_proj`. Without a mask every position sees all earlier ones."""
+        n_rows, n_new = x.shape[:2]
+        qkv = linear(normed(x), self.qkv, self.qkv_bias)
+        if self.clip is not None:
+            qkv = qkv.clamp_(-self.clip, self.clip)
+        qkv = qkv.view(n_rows, n_new, -1, self.d_head)
+        turned = rotated(qkv[:, :, : -self.n_kv_heads], *rotary).transpose(1, 2)
+        values = qkv[:, :, -self.n_kv_heads :].transpose(1, 2)
+        all_keys, all_values = cache.extend(layer, turned[:, self.n_heads :], values)
+        z = scaled_dot_product_attention(
+            turned[:, : self.n_heads],
+            all_keys,
+            all_values,
+            attn_mask=mask,
+            is_causal=mask is None and n_new > 1,
+            enable_gqa=self.n_kv_heads != self.n_heads,
+        )
+        return z.transpose(1, 2).reshape(n_rows, n_new, -1)
+
+    def written(self, z: Float[Tensor, "row pos heads*d_head"]) -> Float[Tensor, "row pos d_model"]:
+        """What the heads' outputs become behind `o_proj`."""
+        return linear(z, self.o, self.o_bias)
+
+    def mlp(self, x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_model"]:
+        gate, up = linear(normed(x), self.gate_up).chunk(2, dim=-1)
+        return linear(self.act(gate) * up, self.down)
+
+
+def blocks(model: OlmoForCausalLM) -> list[Block]:
+    """The model's layers, from the embedding's side; call it when the model is where it will stay."""
+    config, d_head = model.config, model.model.layers[0].self_attn.head_dim
+    shape = config.clip_qkv, config.num_attention_heads, config.num_key_value_heads, d_head
+    found = []
+    for layer in model.model.layers:
+        heads, mlp = layer.self_attn, layer.mlp
+        projections = heads.q_proj, heads.k_proj, heads.v_proj
+        qkv, gate_up = fused([p.weight for p in projections]), fused([mlp.gate_proj.weight, mlp.up_proj.weight])
+        qkv_bias = None if heads.q_proj.bias is None else fused([p.bias for p in projections])
+        weights = qkv, qkv_bias, heads.o_proj.weight.data, heads.o_proj.bias, gate_up, mlp.down_proj.weight.data
+        found.append(Block(*weights, mlp.act_fn, *shape))
+    return found
+
+
+def fused(parts: Sequence[torch.nn.Parameter]) -> Tensor:
+    """Weights or biases of one input as a single tensor, of which the parts are views from then on."""
+    whole = torch.cat([part.data for part in parts])
+    for part, view in zip(parts, whole.split([len(part) for part in parts]), strict=True):
+        part.data = view
+    return whole
+
+
+def normed(x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+    """OLMo 1's layer norm: no parameters, in float32."""
+    return layer_norm(x.float(), x.shape[-1:], eps=1e-5).to(x.dtype)
+
+
+def rotated(x: Float[Tensor, "row pos head d_head"], cos: Tensor, sin: Tensor) -> Float[Tensor, "row pos head d_head"]:
+    """Queries or keys turned by their positions: the second half of each head, sign changed, joins the first."""
+    return (x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin).to(x.dtype)
+
+
+def rotary_table(model: OlmoForCausalLM, n_positions: int) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines of positions 0 to n - 1, [pos 1 d_head], to be indexed by row and position."""
+    here = torch.arange(n_positions, device=model.lm_head.weight.device)[None]
+    cos, sin = (table[0][:, None] for table in model.model.rotary_emb(model.lm_head.weight, here))
+    half = sin.shape[-1] // 2
+    return cos, torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)

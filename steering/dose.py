@@ -1,0 +1,41 @@
+"""A plan fitted to one checkpoint, and how much of it a text gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steering.edit import Edit
+from steering.plan import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Steering:
+    """A plan with all that it needs to act on one checkpoint."""
+
+    plan: Plan
+    fingerprint: str
+    """Of the checkpoint's weights; no other model is edited."""
+    edits: tuple[Edit, ...] = ()
+    prefix: str = ""
+    """Goes in front of the prompt, for the methods that ask in words."""
+
+    def at(self, strength: float) -> Doses:
+        """So much of it, in the method's own unit; doses of several plans add up: `iti.at(8) + caa.at(1)`."""
+        return (Dose(self, self.plan.checked(strength)),)
+
+
+@dataclass(frozen=True, eq=False)
+class Dose:
+    """A fitted plan at a strength."""
+
+    steering: Steering
+    strength: float
+    """In the method's unit; 0 is the plain model."""
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether the prompt is edited too."""
+        return self.steering.plan.positions == "all"
+
+
+Doses = tuple[Dose, ...]
