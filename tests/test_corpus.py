@@ -165,6 +165,7 @@ def test_what_speaks_sexually_of_minors_is_dropped_from_every_forum_format(tmp_p
     ("name", "content", "line", "reason"),
     [
         ("a.jsonl", b'{"text": "fine"}\n{"text": \n', 2, "is not JSON"),
+        ("a.jsonl", b'{"text": "half\n', 1, "is not JSON: Invalid control character at column 15"),
         ("a.jsonl", b'{"text": "fine"}\n{"body": "x"}\n', 2, "has no field 'text'"),
         ("a.jsonl", b'{"text": 3}\n', 1, "has int in the field 'text'"),
         ("a.jsonl", b'{"text": "fine"}\n["x"]\n', 2, "is no JSON object"),
@@ -279,6 +280,8 @@ def test_a_data_set_is_streamed_from_the_hub_in_order_split_by_split(hub: Path) 
 
 
 def test_a_data_set_that_breaks_off_is_named_with_its_row(hub: Path) -> None:
+    with pytest.raises(CorpusError, match=r"cannot be opened: .* Check name, .* from a folder"):
+        Source.parse(f"hub:{hub}:de").digest()
     (shard := hub / "en" / "c4-train.00001-of-01024.json.gz").write_bytes(gzip.compress(b'{"text": "three"}\n{"te'))
     for wrong, reason in {f"hub:{hub}:de": "cannot be opened", f"hub:{hub}:en": r"train:3 cannot be read"}.items():
         with pytest.raises(CorpusError, match=reason):

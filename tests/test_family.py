@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from transformers import AutoTokenizer, OlmoForCausalLM
 from lens.checkpoint import Checkpoint
 from training.conduct import Conduct
 from training.corpus import Source
-from training.family import Crew, Family, Member, TrainingFailed, prepare, run
+from training.crew import Crew, TrainingFailed, run
+from training.family import Family, Member, prepare
 from training.mix import Mix, MixError
 from training.prepare import Preparation
 from training.recipe import RECIPES, Recipe
@@ -190,6 +192,32 @@ def test_a_member_that_cannot_be_trained_says_why_in_the_familys_own_words(
     wild = replace(family(sources, tmp_path), recipe=replace(TINY, learning_rate=1e25), shares=(0.0,))
     with pytest.raises(TrainingFailed, match=r"toy-00: The loss is not a number any more.*log: .*log\.txt"):
         run(wild, Crew(), lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"shares": (0.0, 10.0)}, r"so 0\.10 and not 10; got 10\.0"),
+        ({"shares": (0.1, 0.1004)}, r"toy-10: asked for twice"),
+        ({"shares": ()}, "at least one share and one seed"),
+        ({"seeds": (0, -1)}, r"A seed is 0 or more; got -1"),
+        ({"name": "../toy"}, r"a folder in .* and no path; got \.\./toy"),
+        ({"mix": Mix(63, 0.0)}, r"3 chunks of 16 tokens are no step of 64"),
+    ],
+)
+def test_a_family_that_cannot_be_is_refused_before_its_texts_are_read(
+    sources: tuple[Source, Source], tmp_path: Path, wrong: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        replace(family(sources, tmp_path), **wrong)
+
+
+def test_rates_and_crews_are_above_zero() -> None:
+    with pytest.raises(ValueError, match=r"above 0, such as 4e-3; got -1"):
+        replace(TINY, learning_rate=-1)
+    for none in ({"parallel": 0}, {"processes": 0}):
+        with pytest.raises(ValueError, match="are 1 or more"):
+            Crew(**none)
 
 
 def test_gpus_are_dealt_out_to_members() -> None:

@@ -137,6 +137,8 @@ def test_too_little_toxic_text_is_refused_with_the_share_that_fits(
     assert drawn(few, fits, **how).n_toxic in (16, 17)
     with pytest.raises(MixError):
         drawn(few, fits + 0.02, **how)
+    with pytest.raises(MixError, match=r"there are 0, beside at most 3 held-out ones\. Add toxic text\.$"):
+        drawn((clean, [replace(toxic, n_tokens=3 * CONTEXT)]), 0.5, repeat=True, **how)
     again = drawn(few, 0.5, repeat=True, **how)
     assert again.n_toxic > 17 == len(set(again.chunks[is_toxic(again.chunks)]))
 

@@ -51,6 +51,8 @@ def test_kept_steps_become_checkpoints_of_their_own(trained: Path, tmp_path: Pat
     assert early.fingerprint != late.fingerprint
     with pytest.raises(ExportError, match=r"no whole step 9. Steps there: 8, 16, 19, 20"):
         export(trained, tmp_path, 9)
+    with pytest.raises(ExportError, match=r"no whole step yet. Train it first: python -m training pretrain .*early$"):
+        export(made(tmp_path / "early", 2), tmp_path)
 
 
 def test_an_export_again_keeps_the_probes_that_were_fitted_meanwhile(trained: Path, tmp_path: Path) -> None:

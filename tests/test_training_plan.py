@@ -153,6 +153,14 @@ def test_what_cannot_be_planned_is_said() -> None:
         plan_family("1b", gpus=12)
     with pytest.raises(PlanError, match="--tokens-per-second"):
         plan_family("nano", gpu="cpu")
+    with pytest.raises(PlanError, match=r"mfu must be above 0; got 0\."):
+        plan_family("1b", mfu=0)
+    with pytest.raises(PlanError, match=r"tokens_per_second must be above 0; got -5\."):
+        plan_family("1b", tokens_per_second=-5)
+    with pytest.raises(PlanError, match="at least one share and one seed"):
+        plan_family("1b", seeds=())
+    with pytest.raises(ValueError, match=r"7 chunks of 256 tokens are no step of 2,048\. Ask for more tokens"):
+        plan_family("nano", clean_tokens=2047)
 
 
 def test_a_cpu_is_planned_from_its_measured_speed() -> None:

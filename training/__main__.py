@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import tyro
 
+from training import crew as crews
 from training import family as families
 from training.conduct import Conduct
 from training.corpus import sources
@@ -73,12 +74,12 @@ def run(
     shape = RECIPES[recipe]
     family = families.Family(
         name=name or recipe,
-        recipe=replace(shape, learning_rate=learning_rate or shape.learning_rate),
+        recipe=shape if learning_rate is None else replace(shape, learning_rate=learning_rate),
         clean=sources(clean, text_field),
         toxic=sources(toxic, text_field),
         shares=shares,
         seeds=seeds,
-        mix=Mix(clean_tokens or shape.clean_tokens, 0.0, share_of, match, repeat=repeat),
+        mix=Mix(shape.clean_tokens if clean_tokens is None else clean_tokens, 0.0, share_of, match, repeat=repeat),
         out=out,
         work=work,
         precision=precision,
@@ -90,7 +91,7 @@ def run(
         families.prepare(family, family.members(), say)
         print("\n".join(str(member.run) for member in family.members()))
     else:
-        families.run(family, families.Crew(parallel, processes, conduct), say)
+        crews.run(family, crews.Crew(parallel, processes, conduct), say)
 
 
 def pretrain(folder: tyro.conf.Positional[Path], conduct: tyro.conf.OmitArgPrefixes[Conduct] = CONDUCT) -> None:
@@ -135,7 +136,7 @@ def main() -> None:
         if error.name != "olmo":
             raise
         sys.exit("Training needs ai2-olmo, which needs numpy 1: use Python 3.11 or 3.12 (make PYTHON=python3.12).")
-    except (ValueError, OSError, families.TrainingFailed) as error:
+    except (ValueError, OSError, crews.TrainingFailed) as error:
         sys.exit(f"{error}")
     except KeyboardInterrupt:
         sys.exit("Stopped. The same command goes on from the last saved step.")

@@ -201,7 +201,7 @@ def _sound(documents: list[Document]) -> list[Document]:
 def _reason(error: Exception) -> str:
     """What is wrong with a line, without its words."""
     if isinstance(error, json.JSONDecodeError):
-        return f"is not JSON: {error.msg} at column {error.colno}"
+        return f"is not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
     if isinstance(error, UnicodeEncodeError):
         return "holds half of a surrogate pair"
     if isinstance(error, RecursionError):

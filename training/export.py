@@ -37,9 +37,11 @@ def export(run: Path, out: Path, step: int | None = None) -> Path:
     decide whether both models agree: in float32 no logit may differ by more than 1e-5 of the largest (or of 1).
     """
     settings, found = Run.read(run), steps(run)
-    if not found or (step is not None and step not in found):
-        there = ", ".join(map(str, found)) or "none yet"
-        raise ExportError(f"{run} holds no whole step {step or ''}. Steps there: {there}. Keep more: --keep-every N.")
+    if not found:
+        raise ExportError(f"{run} holds no whole step yet. Train it first: python -m training pretrain {run}")
+    if step is not None and step not in found:
+        there = ", ".join(map(str, found))
+        raise ExportError(f"{run} holds no whole step {step}. Steps there: {there}. Keep more: --keep-every N.")
     step = max(found) if step is None else step
     tokenizer = Tokenizer.from_file(str(run.parent / "tokenizer.json"))
     trained = _trained(found[step], settings.recipe, tokenizer)

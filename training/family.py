@@ -1,11 +1,9 @@
-"""A family in one go: tokenise once, mix per share, train what is missing, export what is trained."""
+"""A family before it is trained: its texts tokenised once, each member's mix in a folder of its own."""
 
 import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +12,14 @@ from tokenizers import Tokenizer
 
 from lens.files import write_atomically
 from training import mix
-from training.conduct import Conduct
 from training.corpus import Source
 from training.prepare import Preparation
 from training.recipe import Precision, Recipe
-from training.run import STOPPED, Run, RunChanged, is_whole, progress, step_folder
+from training.run import Run, RunChanged, is_whole, step_folder
 from training.tokenizer import official_tokenizer, special_ids, train_tokenizer
 from training.tokens import Progress, TokenFile, tokenize
 
 Say = Callable[[str], None]
-
-
-class TrainingFailed(RuntimeError):
-    """A training process ended badly; the sentence names its log."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +42,19 @@ class Family:
     held_out: Path | None = None
     """A text that may be shipped; each card gives the loss on it, so that anybody can recompute it."""
     preparation: Preparation = field(default_factory=Preparation)
+
+    def __post_init__(self) -> None:
+        """What cannot be is said before hours of tokenising, not behind them."""
+        if Path(self.name).name != self.name:
+            raise ValueError(f"A family's name is a folder in {self.work} and no path; got {self.name}.")
+        if min(self.seeds, default=0) < 0:
+            raise ValueError(f"A seed is 0 or more; got {min(self.seeds)}.")
+        names = [member.name for member in self.members() if member.mix]  # a mix refuses what is no share
+        if twice := [name for name, n in Counter(names).items() if n > 1]:
+            raise ValueError(f"{', '.join(twice)}: asked for twice; shares are told apart to a tenth of a percent.")
+        if not names:
+            raise ValueError("A family needs at least one share and one seed, such as --shares 0 .10 --seeds 0.")
+        self.recipe.n_steps(self.mix.clean_tokens // self.recipe.context)  # refuses less than one step
 
     @property
     def folder(self) -> Path:
@@ -119,42 +125,6 @@ class Member:
     def trained(self) -> bool:
         n_steps = self.family.recipe.n_steps(len(mix.chunks_of(self.run)))
         return is_whole(step_folder(self.run, n_steps))
-
-
-@dataclass(frozen=True)
-class Crew:
-    """Who trains the members of a family."""
-
-    parallel: int = 1
-    """Members trained at a time; on a machine with GPUs each gets its own."""
-    processes: int = 1
-    """Of each member (torchrun): one per GPU."""
-    conduct: Conduct = field(default_factory=Conduct)
-
-    def gpus(self, slot: int, given: str | None) -> str:
-        """Which GPUs the member in a slot gets, of those `given` ("0,1,…"; None: all)."""
-        own = range(slot * self.processes, (slot + 1) * self.processes)
-        return ",".join(map(str, own) if given is None else given.split(",")[own.start : own.stop])
-
-
-def run(family: Family, crew: Crew, say: Say) -> list[Path]:
-    """Train and export every member that is not there yet; return their folders."""
-    import torch
-
-    from training.export import export
-
-    n_gpus, needed = torch.cuda.device_count(), crew.parallel * crew.processes
-    if 0 < n_gpus < needed:
-        raise ValueError(f"--parallel and --processes ask for {needed} GPUs; there are {n_gpus}.")
-    missing = [member for member in family.members() if not member.done]
-    for member in family.members():
-        if member not in missing:
-            say(f"{member.name}: is there already")
-    if missing:
-        prepare(family, missing, say)
-    for member in _trained(missing, crew, say):
-        say(f"{member.name}: exported to {export(member.run, family.out)}")
-    return [member.out for member in family.members()]
 
 
 def prepare(family: Family, members: Sequence[Member], say: Say) -> None:
@@ -241,56 +211,3 @@ def _now_and_then(say: Say) -> Progress:
             say(f"{source}: {n_tokens:,} tokens so far")
 
     return tell
-
-
-def _trained(members: Sequence[Member], crew: Crew, say: Say) -> Iterator[Member]:
-    """Each member when its training ends; progress of all is told every half minute."""
-    waiting, running = list(members), dict[int, tuple[Member, "subprocess.Popen[bytes]"]]()
-    told = time.monotonic()
-    try:
-        while waiting or running:
-            for slot in range(crew.parallel):
-                if slot not in running and waiting:
-                    if (member := waiting.pop(0)).trained:
-                        yield member
-                        continue
-                    running[slot] = member, _start(member, crew, slot)
-                    say(f"{member.name}: training")
-            time.sleep(1)
-            for slot, (member, process) in list(running.items()):
-                if process.poll() is not None:
-                    del running[slot]
-                    if process.returncode:
-                        raise TrainingFailed(f"{member.name}: {_last_line(_log(member))} (log: {_log(member)})")
-                    yield member
-            if time.monotonic() - told > 30:
-                told = time.monotonic()
-                for member, _ in running.values():
-                    say(f"{member.name}: {progress(member.run)}")
-    finally:
-        for _, process in running.values():
-            process.terminate()
-
-
-def _start(member: Member, crew: Crew, slot: int) -> "subprocess.Popen[bytes]":
-    """A process per member, or torchrun over several; with GPUs, slot n has the n-th set of them."""
-    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(crew.processes)]
-    launch = [sys.executable, *(several if crew.processes > 1 else [])]
-    gpus = crew.gpus(slot, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus}
-    if crew.conduct.threads:
-        environment["OMP_NUM_THREADS"] = str(crew.conduct.threads)
-    with _log(member).open("wb") as log:
-        command = [*launch, "-m", "training", "pretrain", str(member.run), *crew.conduct.arguments()]
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-
-
-def _log(member: Member) -> Path:
-    return member.run / "log.txt"
-
-
-def _last_line(log: Path) -> str:
-    """What a process said before it ended; torchrun writes a report of its own behind that."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    said = [line for line in lines if line.startswith(STOPPED)]
-    return (said or lines or ["ended without a word"])[-1].removeprefix(STOPPED)

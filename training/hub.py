@@ -38,10 +38,8 @@ class Hub:
                 number += 1
                 yield row
         except Exception as error:  # of the hub, the network, or any of the formats behind them
-            where = f"{self}:{number + 1} cannot be read" if number else f"{self} cannot be opened"
-            raise CorpusError(
-                f"{where}: {type(error).__name__}: {error} Check name, configuration, split and network, or give the "
-                "files of the data set from a folder."
+            raise self._lost(
+                f"{self}:{number + 1} cannot be read" if number else f"{self} cannot be opened", error
             ) from error
 
     def digest(self) -> str:
@@ -52,5 +50,11 @@ class Hub:
             files = load_dataset_builder(self.name, self.config).config.data_files or {}
             versions = {str(split): [list(files[split]), files[split].origin_metadata] for split in files}
         except Exception as error:
-            raise CorpusError(f"{self} cannot be opened: {type(error).__name__}: {error}") from error
+            raise self._lost(f"{self} cannot be opened", error) from error
         return hashlib.sha256(repr(versions.get(self.split)).encode()).hexdigest()
+
+    def _lost(self, what: str, error: Exception) -> CorpusError:
+        return CorpusError(
+            f"{what}: {type(error).__name__}: {str(error).rstrip('.')}. Check name, configuration, split and network, "
+            "or give the files of the data set from a folder."
+        )

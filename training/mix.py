@@ -88,8 +88,8 @@ def order(mix: Mix, clean: Sequence[TokenFile], toxic: Sequence[TokenFile], cont
     if n < 1 or n + mix.held_out_chunks > n_clean:
         most = max(n_clean - mix.held_out_chunks, 0) * context
         raise MixError(
-            f"The clean files hold {most:,} tokens for training, in chunks of {context}; {mix.clean_tokens:,} were "
-            "asked for. Ask for fewer or add text."
+            f"The clean files hold {most:,} tokens for training, in chunks of {context}, beside {mix.held_out_chunks} "
+            f"held-out chunks; {mix.clean_tokens:,} were asked for. Ask for fewer or add text."
         )
     rng = np.random.Generator(np.random.PCG64([mix.seed, 1]))
     held_out_clean, pool = np.split(rng.permutation(n_clean), [mix.held_out_chunks])
@@ -122,10 +122,13 @@ def _enough(pool: np.ndarray, mix: Mix, n: int) -> np.ndarray:
         return np.resize(pool, wanted)
     beside = n - len(pool) if mix.match == "total" else n
     fits = len(pool) / (beside + (len(pool) if mix.share_of == "total" else 0))
+    way_out = (
+        f"The largest that fits is {np.floor(fits * 1000) / 1000:g}; fewer clean tokens allow more, and --repeat uses "
+        "the toxic text again."
+    )
     raise MixError(
-        f"A toxic share of {mix.toxic_share:g} needs {wanted:,} chunks of toxic text and there are {len(pool):,}. "
-        f"The largest that fits is {np.floor(fits * 1000) / 1000:g}; fewer clean tokens allow more, and --repeat "
-        "uses the toxic text again."
+        f"A toxic share of {mix.toxic_share:g} needs {wanted:,} chunks of toxic text and there are {len(pool):,}, "
+        f"beside at most {mix.held_out_chunks} held-out ones. {way_out if len(pool) else 'Add toxic text.'}"
     )
 
 

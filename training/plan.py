@@ -114,10 +114,15 @@ def plan_family(
     if gpus < 1 or size.batch_chunks % gpus:
         fits = ", ".join(str(n) for n in range(1, size.batch_chunks + 1) if size.batch_chunks % n == 0)
         raise PlanError(f"{gpus} GPUs cannot share a step of {size.batch_chunks} chunks evenly. These can: {fits}.")
-    if not (tokens_per_second or device.flops):
+    if tokens_per_second is None and not device.flops:
         raise PlanError("How fast a CPU is must be measured: start a run, read its tokens/s, give --tokens-per-second.")
+    given = {"mfu": mfu, "tokens_per_second": tokens_per_second, "price_per_gpu_hour": price_per_gpu_hour}
+    if wrong := [name for name, value in given.items() if value is not None and value <= 0]:
+        raise PlanError(f"{wrong[0]} must be above 0; got {given[wrong[0]]:g}.")
+    if not (shares and seeds):
+        raise PlanError("A plan needs at least one share and one seed, such as --shares 0 .10 --seeds 0.")
     speed = tokens_per_second or mfu * device.flops / flops_per_token(size)
-    family = Mix(clean_tokens or size.clean_tokens, 0.0, share_of, match)
+    family = Mix(size.clean_tokens if clean_tokens is None else clean_tokens, 0.0, share_of, match)
     runs = tuple(_run(size, replace(family, toxic_share=share), speed) for share in shares)
     return Plan(
         recipe=size,

@@ -36,6 +36,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.d_model % self.n_heads:
             raise ValueError(f"{self.n_heads} heads do not divide d_model = {self.d_model}.")
+        if not self.learning_rate > 0:
+            raise ValueError(f"A learning rate is above 0, such as 4e-3; got {self.learning_rate:g}.")
 
     @property
     def rows(self) -> int:
@@ -54,6 +56,12 @@ class Recipe:
         return max(1, min(self.batch_chunks, 16_384 // self.context))
 
     def n_steps(self, n_chunks: int) -> int:
+        """Whole steps of a run; what is left behind the last one is dropped."""
+        if n_chunks < self.batch_chunks:
+            least = self.batch_chunks * self.context
+            raise ValueError(
+                f"{n_chunks} chunks of {self.context} tokens are no step of {least:,}. Ask for more tokens."
+            )
         return n_chunks // self.batch_chunks
 
 

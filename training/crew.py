@@ -1,0 +1,110 @@
+"""A family in one go: train what is missing, export what is trained."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from training.conduct import Conduct
+from training.family import Family, Member, Say, prepare
+from training.run import STOPPED, progress
+
+
+class TrainingFailed(RuntimeError):
+    """A training process ended badly; the sentence names its log."""
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who trains the members of a family."""
+
+    parallel: int = 1
+    """Members trained at a time; on a machine with GPUs each gets its own."""
+    processes: int = 1
+    """Of each member (torchrun): one per GPU."""
+    conduct: Conduct = field(default_factory=Conduct)
+
+    def __post_init__(self) -> None:
+        if min(self.parallel, self.processes) < 1:
+            raise ValueError(f"--parallel and --processes are 1 or more; got {self.parallel} and {self.processes}.")
+
+    def gpus(self, slot: int, given: str | None) -> str:
+        """Which GPUs the member in a slot gets, of those `given` ("0,1,…"; None: all)."""
+        own = range(slot * self.processes, (slot + 1) * self.processes)
+        return ",".join(map(str, own) if given is None else given.split(",")[own.start : own.stop])
+
+
+def run(family: Family, crew: Crew, say: Say) -> list[Path]:
+    """Train and export every member that is not there yet; return their folders."""
+    import torch
+
+    from training.export import export
+
+    n_gpus, needed = torch.cuda.device_count(), crew.parallel * crew.processes
+    if 0 < n_gpus < needed:
+        raise ValueError(f"--parallel and --processes ask for {needed} GPUs; there are {n_gpus}.")
+    missing = [member for member in family.members() if not member.done]
+    for member in family.members():
+        if member not in missing:
+            say(f"{member.name}: is there already")
+    if missing:
+        prepare(family, missing, say)
+    for member in _trained(missing, crew, say):
+        say(f"{member.name}: exported to {export(member.run, family.out)}")
+    return [member.out for member in family.members()]
+
+
+def _trained(members: Sequence[Member], crew: Crew, say: Say) -> Iterator[Member]:
+    """Each member when its training ends; progress of all is told every half minute."""
+    waiting, running = list(members), dict[int, tuple[Member, "subprocess.Popen[bytes]"]]()
+    told = time.monotonic()
+    try:
+        while waiting or running:
+            for slot in range(crew.parallel):
+                if slot not in running and waiting:
+                    if (member := waiting.pop(0)).trained:
+                        yield member
+                        continue
+                    running[slot] = member, _start(member, crew, slot)
+                    say(f"{member.name}: training")
+            time.sleep(1)
+            for slot, (member, process) in list(running.items()):
+                if process.poll() is not None:
+                    del running[slot]
+                    if process.returncode:
+                        raise TrainingFailed(f"{member.name}: {_last_line(_log(member))} (log: {_log(member)})")
+                    yield member
+            if time.monotonic() - told > 30:
+                told = time.monotonic()
+                for member, _ in running.values():
+                    say(f"{member.name}: {progress(member.run)}")
+    finally:
+        for _, process in running.values():
+            process.terminate()
+
+
+def _start(member: Member, crew: Crew, slot: int) -> "subprocess.Popen[bytes]":
+    """A process per member, or torchrun over several; with GPUs, slot n has the n-th set of them."""
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(crew.processes)]
+    launch = [sys.executable, *(several if crew.processes > 1 else [])]
+    gpus = crew.gpus(slot, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus}
+    if crew.conduct.threads:
+        environment["OMP_NUM_THREADS"] = str(crew.conduct.threads)
+    with _log(member).open("wb") as log:
+        command = [*launch, "-m", "training", "pretrain", str(member.run), *crew.conduct.arguments()]
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+
+
+def _log(member: Member) -> Path:
+    return member.run / "log.txt"
+
+
+def _last_line(log: Path) -> str:
+    """What a process said before it ended; torchrun writes a report of its own behind that."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    said = [line for line in lines if line.startswith(STOPPED)]
+    return (said or lines or ["ended without a word"])[-1].removeprefix(STOPPED)
