@@ -130,7 +130,7 @@ def percent(estimate: Any) -> str:
 def points(difference: Any) -> str:
     """A difference in percentage points with its interval and p."""
     found = difference.estimate
-    return f"{100 * found.value:+.2f} [{100 * found.low:+.2f}, {100 * found.high:+.2f}], p={difference.p:.3f}"
+    return f"{100 * found.value:+.2f} [{100 * found.low:+.2f}, {100 * found.high:+.2f}], p={difference.p:.4f}"
 
 
 def loss_picture(family: Sequence[Checkpoint], path: Path) -> None:
@@ -139,7 +139,7 @@ def loss_picture(family: Sequence[Checkpoint], path: Path) -> None:
     from matplotlib.figure import Figure
 
     noted = [checkpoint for checkpoint in family if checkpoint.card.get("held_out_curve")]
-    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for index, checkpoint in enumerate(noted):
         card = checkpoint.card
@@ -152,7 +152,7 @@ def loss_picture(family: Sequence[Checkpoint], path: Path) -> None:
         axes.set(xlabel="training tokens (millions)", title=title)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set(ylabel="loss (nats per token)")
-    panels[1].legend(frameon=False, fontsize=8, title="4chan in training")
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside right", frameon=False, title="4chan in training")
     figure.savefig(path, dpi=110, metadata={"Software": "Hormesis"})
 
 
