@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,10 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lens import Lens
-from probes.direction import Direction
 from probes.estimate import Estimate, bootstrap_mean
-from steering.steerer import biased, checked_sigmas, pushes
+from steering.dose import Doses
+from steering.steerer import Shifts, hooked
 
+PLAIN_TEXT = Path(__file__).parent / "builtin" / "plain.txt"
 WINDOW = 128
 """Tokens read at once, as in the ITI code's cost measure (Li et al. 2023)."""
 LOGITS_AT_ONCE = 16_000_000
@@ -23,9 +25,9 @@ LOGITS_AT_ONCE = 16_000_000
 
 @dataclass(frozen=True)
 class Cost:
-    """The price of one strength on one text, every position steered."""
+    """The price of some doses on one text, every position steered."""
 
-    sigmas: float
+    doses: Doses
     cross_entropy: Estimate
     """Nats per token of the steered model; bootstrap over windows, n = windows."""
     plain: Estimate
@@ -38,30 +40,38 @@ class Cost:
     """Predicted tokens: all but the first of each window."""
 
     def __str__(self) -> str:
-        return f"{self.sigmas:g} sigmas: {self.cross_entropy} nats per token ({self.plain} plain), KL {self.kl}"
+        asked = "; ".join(f"{dose.steering.plan} at {dose.strength:g}" for dose in self.doses) or "plain"
+        return f"{asked}: {self.cross_entropy} nats per token ({self.plain} plain), KL {self.kl}"
+
+
+def plain_text() -> str:
+    """Prose of our own on everyday things, for measuring where no other text is given."""
+    return PLAIN_TEXT.read_text(encoding="utf-8")
 
 
 def cost(
     lens: Lens,
-    directions: Sequence[Direction],
-    sigmas: Sequence[float],
+    doses: Sequence[Doses],
     text: str,
     positions: str = "all",
-    window: int = WINDOW,
+    window: int | None = None,
     rng: np.random.Generator | None = None,
 ) -> list[Cost]:
-    """Cross-entropy and KL at every position of a text, one result per strength.
+    """Cross-entropy and KL at every position of a text, one result for each of `doses`.
 
-    Steering only the last position would change predictions that no one scores, so `positions="last"` is refused.
+    Words that a method puts in front stand in front of every window; only the window's own tokens are scored, the same
+    ones with and without. Steering only the last position would change predictions that no one scores, so
+    `positions="last"` is refused.
     """
     if positions != "all":
         raise ValueError(
             f"Cost is measured with every position steered; got positions={positions!r}, whose only steered position "
             'predicts beyond the text, so that every strength would cost nothing. Use positions="all".'
         )
-    windows = _windows(lens, text, window)
-    strengths = checked_sigmas(list(sigmas)).tolist()
-    measured = [_measure(lens, directions, strengths, batch) for batch in _batches(lens, windows)]
+    in_front = [words_in_front(lens, one) for one in doses]
+    longest = max(map(len, in_front), default=0)
+    windows = cut(lens, text, window, longest)
+    measured = [_measure(lens, doses, in_front, batch) for batch in batches(lens, windows, longest)]
     plain, steered, kl = (torch.cat(parts, dim=-1).double().numpy() for parts in zip(*measured, strict=True))
     n_tokens = windows.shape[0] * (windows.shape[1] - 1)
 
@@ -69,16 +79,25 @@ def cost(
         return bootstrap_mean(values, rng or np.random.default_rng(0))
 
     return [
-        Cost(strength, mean(loss), mean(plain), mean(loss - plain), mean(moved), n_tokens)
-        for strength, loss, moved in zip(strengths, steered, kl, strict=True)
+        Cost(one, mean(loss), mean(plain), mean(loss - plain), mean(moved), n_tokens)
+        for one, loss, moved in zip(doses, steered, kl, strict=True)
     ]
 
 
-def _windows(lens: Lens, text: str, window: int) -> Int[Tensor, "window pos"]:
+def cut(lens: Lens, text: str, window: int | None = None, n_in_front: int = 0) -> Int[Tensor, "window pos"]:
     """The text's tokens in pieces of equal length, each read from its own start; a shorter rest is left out."""
-    if not 2 <= window <= lens.n_context:
-        raise ValueError(f"window is a number of tokens from 2 to the model's {lens.n_context}; got {window}.")
-    tokens = lens.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    room = lens.n_context - n_in_front
+    if room < 2:
+        raise ValueError(
+            f"{lens.checkpoint.name} reads at most {lens.n_context} tokens, and the method's own words have "
+            f"{n_in_front}: no text fits behind them. Choose another method or checkpoint."
+        )
+    window = min(WINDOW, room) if window is None else window
+    if not 2 <= window <= room:
+        raise ValueError(
+            f"window is a number of tokens from 2 to {room}, as many as fit into the context; got {window}."
+        )
+    (tokens,) = lens.encode_all([text])
     window = min(window, len(tokens))
     if window < 2:
         raise ValueError(f"The text has {len(tokens)} tokens; cost needs at least 2, one to read and one to predict.")
@@ -86,22 +105,47 @@ def _windows(lens: Lens, text: str, window: int) -> Int[Tensor, "window pos"]:
     return torch.tensor(tokens[: n * window]).reshape(n, window)
 
 
-def _batches(lens: Lens, windows: Int[Tensor, "window pos"]) -> Iterator[Int[Tensor, "batch pos"]]:
-    at_once = max(1, LOGITS_AT_ONCE // (windows.shape[1] * lens.n_vocab))
+def batches(lens: Lens, windows: Int[Tensor, "window pos"], n_in_front: int = 0) -> Iterator[Int[Tensor, "batch pos"]]:
+    """As many windows at a time as memory should hold the logits of."""
+    at_once = max(1, LOGITS_AT_ONCE // ((n_in_front + windows.shape[1]) * lens.n_vocab))
     return (batch.to(lens.device) for batch in windows.split(at_once))
 
 
+def words_in_front(lens: Lens, doses: Doses) -> list[int]:
+    """Tokens that these doses put in front of a text; a window brings the space between them itself."""
+    words = "".join(dose.steering.prefix for dose in doses if dose.strength)
+    return lens.encode(words.removesuffix(" ")) if words else []
+
+
+def log_probs(
+    lens: Lens, tokens: Int[Tensor, "batch pos"], doses: Doses = (), in_front: Sequence[int] = ()
+) -> Float[Tensor, "batch pos-1 vocab"]:
+    """What the model expects after each token of a window but the last, every position steered."""
+    words = torch.tensor(in_front, dtype=tokens.dtype, device=tokens.device).expand(len(tokens), -1)
+    with hooked(lens, Shifts(lens, [doses] * len(tokens)), "all"):
+        logits = lens.plain_logits(torch.cat([words, tokens], dim=1))
+    return logits[:, len(in_front) : -1].float().log_softmax(dim=-1)
+
+
+def divergence(
+    plain: Float[Tensor, "batch pos vocab"], steered: Float[Tensor, "batch pos vocab"]
+) -> Float[Tensor, "batch"]:
+    """KL(plain ‖ steered) from log-probabilities, mean over positions."""
+    return (plain.exp() * (plain - steered)).sum(dim=-1).mean(dim=1)
+
+
 def _measure(
-    lens: Lens, directions: Sequence[Direction], strengths: Sequence[float], tokens: Int[Tensor, "batch pos"]
-) -> tuple[Float[Tensor, "batch"], Float[Tensor, "sigmas batch"], Float[Tensor, "sigmas batch"]]:
-    """Mean per window of the plain cross-entropy, each strength's cross-entropy and its KL."""
-    plain = lens.plain_logits(tokens)[:, :-1].float().log_softmax(dim=-1)
-    following = tokens[:, 1:, None]
+    lens: Lens, doses: Sequence[Doses], in_front: Sequence[Sequence[int]], tokens: Int[Tensor, "batch pos"]
+) -> tuple[Float[Tensor, "batch"], Float[Tensor, "doses batch"], Float[Tensor, "doses batch"]]:
+    """Mean per window of the plain cross-entropy, and the cross-entropy and KL of each of `doses`."""
+    plain = log_probs(lens, tokens)
     losses, divergences = [], []
-    for strength in strengths:
-        with biased(lens, pushes(lens, directions, strength), "all"):
-            steered = lens.plain_logits(tokens)[:, :-1].float().log_softmax(dim=-1)
-        losses.append(-steered.gather(-1, following).squeeze(-1).mean(dim=1))
-        divergences.append((plain.exp() * (plain - steered)).sum(dim=-1).mean(dim=1))
-    plain_loss = -plain.gather(-1, following).squeeze(-1).mean(dim=1)
-    return plain_loss.cpu(), torch.stack(losses).cpu(), torch.stack(divergences).cpu()
+    for one, words in zip(doses, in_front, strict=True):
+        steered = log_probs(lens, tokens, one, words)
+        losses.append(_loss(steered, tokens))
+        divergences.append(divergence(plain, steered).cpu())
+    return _loss(plain, tokens), torch.stack(losses), torch.stack(divergences)
+
+
+def _loss(expected: Float[Tensor, "batch pos vocab"], tokens: Int[Tensor, "batch pos+1"]) -> Float[Tensor, "batch"]:
+    return -expected.gather(-1, tokens[:, 1:, None]).squeeze(-1).mean(dim=1).cpu()
