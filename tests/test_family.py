@@ -202,6 +202,7 @@ def test_a_member_that_cannot_be_trained_says_why_in_the_familys_own_words(
         ({"shares": ()}, "at least one share and one seed"),
         ({"seeds": (0, -1)}, r"A seed is 0 or more; got -1"),
         ({"name": "../toy"}, r"a folder in .* and no path; got \.\./toy"),
+        ({"out": Path(__file__)}, r"test_family\.py is a file; --out and --work are folders"),
         ({"mix": Mix(63, 0.0)}, r"3 chunks of 16 tokens are no step of 64"),
     ],
 )

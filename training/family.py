@@ -47,6 +47,8 @@ class Family:
         """What cannot be is said before hours of tokenising, not behind them."""
         if Path(self.name).name != self.name:
             raise ValueError(f"A family's name is a folder in {self.work} and no path; got {self.name}.")
+        if files := [folder for folder in (self.out, self.work) if folder.is_file()]:
+            raise ValueError(f"{files[0]} is a file; --out and --work are folders.")
         if min(self.seeds, default=0) < 0:
             raise ValueError(f"A seed is 0 or more; got {min(self.seeds)}.")
         names = [member.name for member in self.members() if member.mix]  # a mix refuses what is no share
