@@ -1,0 +1,1 @@
+"""Scripts that measure, and print what they found beside named baselines of the same run."""

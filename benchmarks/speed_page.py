@@ -1,0 +1,119 @@
+"""The page of `python -m benchmarks.steering`, from its numbers alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+HEAD = """# How fast it is
+
+Written by `python -m benchmarks.steering --sizes demo 60m 1b --peers-python PEERS/bin/python --json
+docs/performance.json --markdown docs/performance.md`. All roads steer the same model by the same vectors, write as many
+tokens with as many threads, are first shown to write the same words, and take turns in one run. Quote the ratios:
+absolute times are those of one machine. Ratios are medians of those within a repeat, with their quartiles.
+"""
+NAMES = {
+    "ours": "our loop, steered",
+    "plain": "our loop, plain",
+    "generate": "`generate`, plain",
+    "pre-hooks": "`generate`, pre-hooks on `o_proj`",
+    "TransformerLens": "TransformerLens, `hook_z`",
+    "nnsight": "nnsight",
+    "pyvene": "pyvene, at `o_proj`'s input",
+}
+PEERS = ("pre-hooks", "TransformerLens", "nnsight", "pyvene")
+OF_PLAIN, OF_GENERATE, TOGETHER, OF_SLOWEST_PEER = 0.95, {"demo": 1.5, "1b": 1.0}, 2.5, 3.0
+PAGE_SECONDS, FIRST_TOKEN_SECONDS = 15, 0.5
+"""What was promised."""
+
+
+def page(found: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    machine = found["machine"]
+    versions = dict(machine["versions"])
+    for size in found["sizes"]:
+        versions |= size["versions"]
+    words = ", ".join(f"{name} {number}" for name, number in versions.items())
+    about = f"{machine['cpu']}, {machine['n_cores']} cores, load {machine['load_at_start']} at the start; {words}."
+    return "\n".join([HEAD, about, "", *aims(found), *(line for size in found["sizes"] for line in chapter(size))])
+
+
+def aims(found: dict[str, Any]) -> list[str]:
+    """What was promised, and what came of it."""
+    lines = ["| aim | | |", "|---|---:|---|"]
+    for size in found["sizes"]:
+        greedy = {race["n_rows"]: race["roads"] for race in size["races"] if race["words"] == "greedy"}
+        n_rows = min(greedy)
+        one, name = greedy[n_rows], size["size"]
+        least = min((race["roads"]["plain"]["ours_over_it"] for race in size["races"]), key=lambda it: it["median"])
+        lines.append(f"| {name}: steered ÷ plain, the least of all batches | {OF_PLAIN} | {_ratio(least)} |")
+        if name in OF_GENERATE:
+            what = f"{name}: steered ÷ Hugging Face's `generate`, {_rows(n_rows)}"
+            lines.append(f"| {what} | {OF_GENERATE[name]} | {_ratio(one['generate']['ours_over_it'])} |")
+        slowest = max((peer for peer in PEERS if peer in one), key=lambda peer: one[peer]["ours_over_it"]["median"])
+        what = f"{name}: steered ÷ the slowest peer, {_rows(n_rows)}"
+        lines.append(f"| {what} | {OF_SLOWEST_PEER} | {_ratio(one[slowest]['ours_over_it'])} ({slowest}) |")
+        what = f"{name}: four strengths in one batch ÷ one after the other"
+        lines.append(f"| {what} | {TOGETHER} | {_ratio(size['together'])} |")
+    if seconds := found.get("seconds"):
+        lines.append(f"| page served after the command (s) | {PAGE_SECONDS} | {seconds['page_served']:.1f} |")
+        first = f"| {1000 * FIRST_TOKEN_SECONDS:.0f} | {1000 * seconds['first_token']:.0f} |"
+        lines.append(f"| first token of four strengths, model open (ms) {first}")
+        lines.append(f"| opening a checkpoint (ms) | | {1000 * seconds['opening']:.0f} |")
+    return [*lines, ""]
+
+
+def chapter(size: dict[str, Any]) -> list[str]:
+    """One model: what was run, and a table of roads by batch size."""
+    model, agreed = size["model"], size["agreement"]
+    batches = [race["n_rows"] for race in size["races"] if race["words"] == "greedy"]
+    columns = " | ".join(f"{_rows(n)} (tokens/s) | steered ÷ it" for n in batches)
+    return [
+        f"## {size['size']}: {size['n_parameters'] / 1e6:,.0f} million parameters",
+        "",
+        f"{model['checkpoint']}, {model['dtype']} on {model['device']}, {_many(size['threads'], 'thread')}; "
+        f"{size['n_heads']} heads in {size['n_layers']} layers steered, {size['n_tokens']} tokens, "
+        f"{size['repeats']} repeats. {_agreement(agreed)}",
+        "",
+        f"| | {columns} |",
+        "|---|" + "---:|" * 2 * len(batches),
+        *(line for words in ("greedy", "drawn") for line in _table_rows(size, words)),
+        "",
+    ]
+
+
+def _table_rows(size: dict[str, Any], words: str) -> list[str]:
+    races = [race["roads"] for race in size["races"] if race["words"] == words]
+    lines = []
+    for road, name in NAMES.items():
+        if road not in races[0]:
+            continue
+        cells = [f"{name}{', top-p 0.9' * (words == 'drawn')}"]
+        for race in races:
+            speed = race[road]["tokens_per_second"]["median"]
+            cells.append(f"{speed:.0f}" if speed >= 20 else f"{speed:.1f}")
+            cells.append("" if road == "ours" else _ratio(race[road]["ours_over_it"]))
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _agreement(agreed: dict[str, Any]) -> str:
+    steered = {name: miss for name, miss in agreed["shortfall"].items() if name not in ("plain", "generate")}
+    if not agreed["allowed"]:
+        return f"All steered roads write the same {agreed['n_tokens']} greedy tokens; the plain ones write others."
+    return (
+        f"Each greedy token of every steered road is within {max(steered.values()):.3f} standard deviations of the "
+        f"logits of the best one (allowed {agreed['allowed']:g}); the plain roads miss it by "
+        f"{agreed['shortfall']['plain']:.1f}."
+    )
+
+
+def _ratio(spread: dict[str, float]) -> str:
+    return f"{spread['median']:.2f} [{spread['low']:.2f}, {spread['high']:.2f}]"
+
+
+def _rows(n: int) -> str:
+    return _many(n, "row")
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
