@@ -4,11 +4,13 @@ python -m benchmarks.tokens c4-train.00000-of-01024.json.gz
 
 Both roads get the same texts and take turns inside each repeat; ours starts with a file on disk and ends with files on
 disk, its processes started anew each time. Seconds of wall clock say how fast it is where nothing else runs; seconds of
-processor time, of all processes together, say what it costs also on a busy machine.
+processor time, of all processes together, say what it costs also on a busy machine. A third road, as many copies of the
+library side by side, says what the machine allows: cores that share a cache or a clock are slower together than alone.
 """
 
 import gzip
 import json
+import multiprocessing
 import os
 import platform
 import resource
@@ -62,31 +64,38 @@ class Speed:
     """Ours over the number of cores times the library's, by wall clock, within each repeat."""
     of_library_by_cpu: float
     """The library's processor time over ours."""
+    of_copies: float
+    """Ours over as many copies of the library side by side, by wall clock."""
     reader_limits_from: float
     """Number of cores that one reading process can feed: the library's time over what the reader itself takes."""
 
 
 def measure(source: Source, tokenizer: Tokenizer, processes: int, forum: bool, repeats: int) -> Speed:
-    """Take both roads by turns; the first turn is not counted."""
+    """Take the roads by turns; the first turn is not counted."""
     texts = [document.text for document in documents(source)]
-    roads = [lambda: library(texts, tokenizer), lambda: ours(source, tokenizer, processes, forum)]
+    roads = [
+        lambda: library(texts, tokenizer),
+        lambda: ours(source, tokenizer, processes, forum),
+        lambda: copies(texts, tokenizer, processes),
+    ]
     turns = []
     for repeat in range(repeats + 1):
         costs = [cost(road) for road in (roads if repeat % 2 else reversed(roads))]
-        theirs, mine = costs if repeat % 2 else reversed(costs)
+        theirs, mine, together = costs if repeat % 2 else reversed(costs)
         assert forum or mine.n_tokens == theirs.n_tokens + len(texts), "an end-of-text for each document"
-        turns.append((theirs, mine))
+        turns.append((theirs, mine, together))
     turns = turns[1:]
     return Speed(
         processes,
         len(texts),
         sum(map(len, texts)),
         turns[0][1].n_tokens,
-        statistics.median(theirs.n_tokens / theirs.seconds for theirs, _ in turns),
-        statistics.median(mine.n_tokens / mine.seconds for _, mine in turns),
-        statistics.median(theirs.seconds / mine.seconds / processes for theirs, mine in turns),
-        statistics.median(theirs.cpu_seconds / mine.cpu_seconds for theirs, mine in turns),
-        statistics.median(theirs.cpu_seconds / mine.own_cpu_seconds for theirs, mine in turns),
+        statistics.median(theirs.n_tokens / theirs.seconds for theirs, _, _ in turns),
+        statistics.median(mine.n_tokens / mine.seconds for _, mine, _ in turns),
+        statistics.median(theirs.seconds / mine.seconds / processes for theirs, mine, _ in turns),
+        statistics.median(theirs.cpu_seconds / mine.cpu_seconds for theirs, mine, _ in turns),
+        statistics.median(together.seconds / mine.seconds for _, mine, together in turns),
+        statistics.median(theirs.cpu_seconds / mine.own_cpu_seconds for theirs, mine, _ in turns),
     )
 
 
@@ -111,6 +120,12 @@ def library(texts: list[str], tokenizer: Tokenizer) -> int:
     batches = (texts[begin : begin + LIBRARY_BATCH] for begin in range(0, len(texts), LIBRARY_BATCH))
     encodings = (tokenizer.encode_batch(batch, add_special_tokens=False) for batch in batches)
     return sum(len(encoding.ids) for batch in encodings for encoding in batch)
+
+
+def copies(texts: list[str], tokenizer: Tokenizer, processes: int) -> int:
+    """The library alone on all cores: each process has its part of the texts at hand and keeps nothing."""
+    with multiprocessing.get_context("fork").Pool(processes) as pool:
+        return sum(pool.starmap(library, [(texts[first::processes], tokenizer) for first in range(processes)]))
 
 
 def ours(source: Source, tokenizer: Tokenizer, processes: int, forum: bool) -> int:
@@ -144,6 +159,7 @@ def table(speed: Speed) -> str:
         f"token files, {speed.n_cores} processes (tokens/s)": f"{speed.ours_tokens_per_second:,.0f}",
         f"÷ ({speed.n_cores} × one core), by wall clock": f"{speed.of_library:.2f}",
         "the same by processor time": f"{speed.of_library_by_cpu:.2f}",
+        f"÷ {speed.n_cores} copies of the library side by side, by wall clock": f"{speed.of_copies:.2f}",
         "cores that one reader can feed": f"{speed.reader_limits_from:.0f}",
     }
     return "\n".join(
@@ -172,7 +188,7 @@ def main(
         megabytes: Read so much of it, again from its beginning where it is shorter.
         processes: Default: all cores.
         forum: Read it as forum text, as with --toxic.
-        repeats: Turns of both roads, after one that is not counted.
+        repeats: Turns of all roads, after one that is not counted.
     """
     with tempfile.TemporaryDirectory() as folder:
         source = excerpt(sources([str(text)])[0], int(megabytes * 1e6), Path(folder))
