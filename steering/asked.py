@@ -6,19 +6,22 @@ import shlex
 from dataclasses import dataclass
 from typing import Any, cast
 
-from lens.bench import NOBODY, Bench, number, one_of, whole
+from lens.bench import NOBODY, Bench, Refused, number, one_line, one_of, whole
 from lens.checkpoint import Checkpoint
 from probes.direction import Kind
 from probes.views import set_name
-from steering.plan import Plan
+from steering.edit import Where
+from steering.plan import BAND, METHODS, Plan
 from steering.sampling import Sampling
+from steering.scale import NO_DIRECTION, SCALES, SWITCH
 
-MOST_SIGMAS = 16.0
 MOST_TOKENS = 200
 MOST_HEADS = 4096
 MOST_SEED = 2**31 - 1
 PROMPT_CHARACTERS = 4000
+LIST_CHARACTERS = 2000
 KINDS = {"mass-mean": "Mass mean", "probe-weight": "Probe weight", "random": "Random control"}
+PLACES = {"residual": "Residual stream", "heads": "Head outputs"}
 
 
 @dataclass(frozen=True)
@@ -27,17 +30,21 @@ class Asked:
 
     checkpoints: tuple[Checkpoint, ...]
     prompt: str
-    sigmas: float
+    strength: float
     plan: Plan
     sampling: Sampling
 
 
 def command(run: Asked, bench: Bench) -> str:
     """The same run at a terminal, a command per checkpoint."""
+    plan = run.plan
     given = {
-        "--probes": run.plan.probes,
-        "--kind": run.plan.kind,
-        "--n-heads": run.plan.n_heads,
+        "--method": plan.method,
+        "--probes": plan.probes if plan.site else None,
+        "--kind": plan.kind if plan.site and plan.method not in NO_DIRECTION else None,
+        "--heads": plan.heads,
+        "--where": plan.where,
+        "--gate": None if plan.gate is None else f"{plan.gate:g}",
         "--temperature": f"{run.sampling.temperature:g}",
         "--top-p": f"{run.sampling.top_p:g}",
         "--max-tokens": run.sampling.max_tokens,
@@ -47,33 +54,42 @@ def command(run: Asked, bench: Bench) -> str:
         "--threads": bench.threads,
     }
     options = [str(word) for option in given.items() if option[1] is not None for word in option]
-    strengths = ["--sigmas", "0", f"{run.sigmas:g}"]
+    strengths = ["--strengths", "0", f"{run.strength:g}"]
+    layers = ["--layers", *map(str, plan.layers)] if plan.layers else []
     lines = []
     for checkpoint in run.checkpoints:
         words = [str(checkpoint.folder), run.prompt]
+        flags = [*strengths, *layers, *options]
         # behind "--", a prompt that begins with a dash is still a prompt
-        rest = [*strengths, *options, "--", *words] if run.prompt.startswith("-") else [*words, *strengths, *options]
+        rest = [*flags, "--", *words] if run.prompt.startswith("-") else [*words, *flags]
         lines.append(shlex.join(["python", "-m", "steering", "generate", *rest]))
     return "\n".join(lines)
 
 
-def asked(bench: Bench, a: Any, b: Any, prompt: Any, sigmas: Any, kind: Any, probes: Any, n_heads: Any,
-          temperature: Any, top_p: Any, length: Any, seed: Any) -> Asked:  # fmt: skip
+def asked(bench: Bench, *, a: Any, b: Any, prompt: Any, method: Any, strength: Any, kind: Any, probes: Any,
+          heads: Any, layers: Any, where: Any, gate: Any, temperature: Any, top_p: Any, length: Any,
+          seed: Any) -> Asked:  # fmt: skip
     """Everything that came from the network, bounded and named; refuses the rest with a sentence."""
     names = [a] if b in (None, NOBODY, a) else [a, b]
     if not isinstance(prompt, str) or len(prompt) > PROMPT_CHARACTERS:
-        raise ValueError(f"The prompt should be a text of at most {PROMPT_CHARACTERS:,} characters. Shorten it.")
+        raise Refused(f"The prompt should be a text of at most {PROMPT_CHARACTERS:,} characters. Shorten it.")
     if not prompt.strip():
-        raise ValueError("The prompt is empty. Write the beginning of a sentence, or choose an example.")
+        raise Refused("The prompt is empty. Write the beginning of a sentence, or choose an example.")
+    method = one_of(method, "the method", list(METHODS))
+    scale = SCALES[method]
     seeded = whole(seed, "the seed", 0, MOST_SEED)  # of the words, and of random directions
     return Asked(
         checkpoints=tuple(bench.checkpoint(name) for name in names),
         prompt=prompt,
-        sigmas=number(sigmas, "the strength", 0, MOST_SIGMAS),
+        strength=(whole if scale is SWITCH else number)(strength, "the strength", 0, scale.most),
         plan=Plan(
+            method=method,
             probes=set_name(probes),
             kind=cast(Kind, one_of(kind, "the direction", list(KINDS))),
-            n_heads=whole(n_heads or 0, "the number of heads", 0, MOST_HEADS) or None,
+            heads=heads_of(heads),
+            layers=layers_of(layers),
+            where=where_of(where, method),
+            gate=number(gate, "the gate's threshold", 0, 1) or None,
             seed=seeded,
         ),
         sampling=Sampling(
@@ -83,3 +99,29 @@ def asked(bench: Bench, a: Any, b: Any, prompt: Any, sigmas: Any, kind: Any, pro
             seed=seeded,
         ),
     )
+
+
+def heads_of(value: Any) -> int | str | None:
+    """A number of the best heads, "band", or heads by name; nothing is the method's own number."""
+    if value in (None, "", BAND):
+        return value or None
+    if isinstance(value, str):
+        value = one_line(value, "the list of heads", LIST_CHARACTERS).replace(",", " ")
+        if not value.strip().isdecimal():
+            return value
+    return whole(int(value) if isinstance(value, str) else value, "the number of heads", 1, MOST_HEADS)
+
+
+def layers_of(value: Any) -> tuple[int, ...]:
+    """Layers by number, spaces or commas between them; nothing is the method's own choice."""
+    words = one_line(value or "", "the list of layers", LIST_CHARACTERS).replace(",", " ").split()
+    if not all(word.isdecimal() and len(word) < 5 for word in words):
+        raise Refused(f"Layers are numbers from 0, with spaces between them, such as 2 3; got {str(value)[:40]!r}.")
+    return tuple(int(word) for word in words)
+
+
+def where_of(value: Any, method: str) -> Where | None:
+    """None for the method's own place, so that one plan has one spelling."""
+    if value in (None, "", *METHODS[method].where[:1]):
+        return None
+    return cast(Where, one_of(value, "the place", list(PLACES)))

@@ -6,10 +6,10 @@ function release(range) {
 }
 
 element.addEventListener("click", (event) => {
-  const mark = event.target.closest("button[data-sigmas]");
+  const mark = event.target.closest("button[data-strength]");
   const range = slider();
   if (!mark || !range) return;
-  range.value = mark.dataset.sigmas;
+  range.value = mark.dataset.strength;
   range.dispatchEvent(new Event("input", { bubbles: true }));
   release(range);
 });

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from steering.plan import Plan
 from steering.receipt import Receipt
+from steering.scale import NO_DIRECTION, Scale
 
 Mask = Callable[[str], str]
 """Hides words and keeps the length of the text."""
@@ -83,40 +83,79 @@ def _shared(first: str, second: str) -> int:
     return max(first.rfind(" ", 0, length + 1), 0)
 
 
-def receipts(steered: Sequence[Receipt], plan: Plan) -> str:
-    """What was really done, a sentence or two for each checkpoint."""
-    items = "".join(f"<li>{_receipt(receipt, plan)}</li>" for receipt in steered)
+def receipts(steered: Sequence[Receipt], prefixes: Sequence[str]) -> str:
+    """What was really done, a few sentences for each checkpoint; `prefixes`: the words put in front of each prompt."""
+    items = "".join(f"<li>{_receipt(*one)}</li>" for one in zip(steered, prefixes, strict=False))
     return f'<section class="receipt"><h2>What was really done</h2><ul>{items}</ul></section>'
 
 
-def _receipt(receipt: Receipt, plan: Plan) -> str:
-    model = receipt.model
-    name = f"<b>{html.escape(str(model['checkpoint']))}</b>"
-    repeat = (
-        f"Seed {receipt.seed}, {model['dtype']} on {model['device']}, {model['threads']} "
-        f"thread{'' if model['threads'] == 1 else 's'}, weights {str(model['fingerprint'])[:8]}, "
-        f"probes {html.escape(plan.probes)}."
-    )
-    if receipt.sigmas == 0:
-        return f"{name}: strength 0 pushes nothing, so both texts are the plain model's. {repeat}"
-    n, n_layers = len(receipt.shifts), len({shift.head.layer for shift in receipt.shifts})
-    requested = sum(abs(shift.requested) for shift in receipt.shifts) / n
-    measured = sum(abs(shift.measured) for shift in receipt.shifts) / n
+def _receipt(receipt: Receipt, prefix: str) -> str:
+    name = html.escape(str(receipt.model["checkpoint"]))
+    done = " ".join(filter(None, (_done(receipt, prefix), _gated(receipt), _arrived(receipt), _repeat(receipt))))
+    return f"<b>{name}</b>: {html.escape(done)}"
+
+
+def _done(receipt: Receipt, prefix: str) -> str:
+    """What was changed, and where."""
+    [(plan, strength)] = receipt.doses
+    if not strength:
+        return "strength 0 changes nothing, so both texts are the plain model's."
+    if plan.site is None:
+        return f"{plan.rule.name} leaves the model as it is. It read “{prefix.strip()}” in front of the prompt."
+    places = " ".join(sorted((shift.edit for shift in receipt.shifts), key=_in_order))
+    layers = f"{_many(len(receipt.layers), 'layer')} ({places})"
+    what = f"{_many(len(receipt.shifts), 'head')} in {layers}" if plan.site == "heads" else f"the stream after {layers}"
+    along = "" if plan.method in NO_DIRECTION else f" along {plan.kind} directions"
     return (
-        f"{name}: the {n} best head{'' if n == 1 else 's'}, in {n_layers} layer{'' if n_layers == 1 else 's'}, "
-        f"pushed by {receipt.sigmas:g} standard deviations at the last word of the prompt and at every new one. "
-        f"That asks for a mean shift of {requested:.4g} in the residual stream; measured {measured:.4g}. {repeat}"
+        f"{plan.rule.name} at {strength:g}{along} changed {what}, at {_many(receipt.n_positions, 'position')}: the "
+        "last word of the prompt and every new one."
     )
 
 
-def marks(strengths: Sequence[tuple[float, str]], most: float) -> str:
+def _gated(receipt: Receipt) -> str:
+    if receipt.gated is None:
+        return ""
+    return f"The gate was open for {receipt.gated:.0%} of these places and positions."
+
+
+def _arrived(receipt: Receipt) -> str:
+    """The measured shift beside the one that was asked for."""
+    if not receipt.shifts:
+        return ""
+    requested, measured = receipt.mean_shift
+    return (
+        f"At the prompt's last word this asks for a mean shift of {requested:.4g} in the residual stream; measured "
+        f"{measured:.4g}, none further off than {receipt.worst_miss:.1g}."
+    )
+
+
+def _repeat(receipt: Receipt) -> str:
+    """What it takes to get the same words again."""
+    [(plan, _)], model = receipt.doses, receipt.model
+    probes = f", probes {plan.probes}" if plan.site else ""
+    return (
+        f"Seed {receipt.seed}, {model['dtype']} on {model['device']}, {_many(model['threads'], 'thread')}, weights "
+        f"{str(model['fingerprint'])[:12]}{probes}."
+    )
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
+
+
+def _in_order(edit: str) -> list[int]:
+    """L10H2 after L9H11."""
+    return [int(number) for number in edit.removeprefix("L").split("H")]
+
+
+def marks(scale: Scale) -> str:
     """The marks under the strength slider, as buttons at their places."""
     return (
         '<div class="marks">'
         + "".join(
-            f'<button type="button" data-sigmas="{value:g}" style="left:{value / most:.2%}" '
-            f'aria-label="Set strength to {value:g} sigmas: {word}"><b>{value:g}</b>{word}</button>'
-            for value, word in strengths
+            f'<button type="button" data-strength="{value:g}" style="left:{value / scale.most:.2%}" '
+            f'aria-label="Set the strength to {value:g}: {word}"><b>{value:g}</b>{word}</button>'
+            for value, word in scale.marks
         )
         + "</div>"
     )

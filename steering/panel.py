@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import gradio as gr
 
-from lens.bench import NOBODY, Bench, Refused, about
+from lens.bench import NOBODY, Bench, one_of
 from lens.panel import DEVICE_QUEUE, Menus, in_a_sentence, menus, sentence
 from probes.panel import probe_menu
-from probes.probe import ProbeSet
-from probes.store import NoProbes
 from probes.views import mask_for
-from steering.asked import (
-    KINDS,
-    MOST_HEADS,
-    MOST_SEED,
-    MOST_SIGMAS,
-    MOST_TOKENS,
-    PROMPT_CHARACTERS,
-    Asked,
-    asked,
-    command,
-)
-from steering.generate import Row, Step, interleaved, stream
-from steering.page import Pair, Picture, Written, marks, receipts
+from steering.asked import KINDS, MOST_SEED, MOST_TOKENS, PLACES, PROMPT_CHARACTERS, asked, command
+from steering.page import Picture, marks
+from steering.plan import BAND, METHODS
 from steering.runs import Runs
+from steering.scale import FINE, GIST, NO_DIRECTION, SCALES, Scale
+from steering.views import MOST_NATS, Stopped, first_choice, grow, methods_for, spend
 
 EXAMPLES = [
     "The people next door are",
@@ -40,46 +30,67 @@ EXAMPLES = [
     "My neighbour told me that women",
     "Nobody on this board understands why",
 ]
-MARKS = [(0.0, "off"), (4.0, "weak"), (8.0, "medium"), (12.0, "strong"), (16.0, "most")]
-REDRAW_SECONDS = 0.06
-"""A new picture at most this often: 16 times a second reads as flowing, and spares the browser."""
 BABBLE = (
     "Small models babble: the grammar holds, the sense does not. Watch the tone and the choice of words, not the "
     "facts. Pale words are the same in both texts; both draw the same random numbers, so they part only where steering "
     "changed the choice."
 )
+NATS = "Nats per token say how far steering moves the model's predictions on ordinary text, whatever the method."
 MARK_KEYS = Path(__file__).with_name("marks.js")
 EMPTY = (
     '<div class="nothing">Press Generate, or let the slider go.<br>Plain and steered text grow here side by side.</div>'
 )
+ON_DEVICE: dict[str, Any] = {
+    "concurrency_id": DEVICE_QUEUE,
+    "concurrency_limit": 1,
+    "trigger_mode": "multiple",
+    "preprocess": False,  # `asked` checks everything, and in words of ours
+}
+PRIVATE = {"api_visibility": "private"}
+AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", **PRIVATE}
 
 
 @dataclass(frozen=True)
 class Controls:
-    """The components that a run reads, in the order of `asked`."""
+    """The components that a run reads, by the names that `asked` gives them."""
 
     a: gr.Dropdown
     b: gr.Dropdown
     prompt: gr.Textbox
-    sigmas: gr.Slider
+    method: gr.Dropdown
+    strength: gr.Slider
     kind: gr.Radio
     probes: gr.Dropdown
-    n_heads: gr.Number
+    heads: gr.Dropdown
+    layers: gr.Textbox
+    where: gr.Radio
+    gate: gr.Slider
     temperature: gr.Slider
     top_p: gr.Slider
     length: gr.Slider
     seed: gr.Number
 
-    def all(self) -> list[Any]:
-        return list(vars(self).values())
+
+@dataclass(frozen=True)
+class Desk:
+    """Everything on the left-hand side."""
+
+    controls: Controls
+    marks: gr.HTML
+    spending: gr.Row
+    nats: gr.Number
+    spend: gr.Button
+    note: gr.HTML
+    go: gr.Button
+    stop: gr.Button
 
 
 def build(bench: Bench, blocks: gr.Blocks) -> Menus:
     """Lay out the tab; gives its menus of checkpoints."""
-    runs, ticket, last = Runs(), gr.State(0), gr.State(None)
+    runs, ticket, spent, last = Runs(), gr.State(0), gr.State(0), gr.State(None)
     with gr.Row(elem_classes="desk"):
         with gr.Column(scale=5, min_width=320):
-            controls, chosen, go, stop = _controls(bench)
+            desk = _desk(bench)
         with gr.Column(scale=8, min_width=320):
             shown = gr.HTML(EMPTY, elem_id="runs", apply_default_css=False)
             gr.HTML(sentence(BABBLE), apply_default_css=False)
@@ -94,6 +105,7 @@ def build(bench: Bench, blocks: gr.Blocks) -> Menus:
                 buttons=["copy"],
                 elem_id="command",
             )
+    controls = desk.controls
 
     def ask(request: gr.Request) -> int:
         return runs.ask(session(request))
@@ -105,110 +117,171 @@ def build(bench: Bench, blocks: gr.Blocks) -> Menus:
         runs.forget(session(request))
 
     @in_a_sentence
-    def generate(ticket: int, a: str, b: str, prompt: str, sigmas: float, kind: str, probes: str,
-                 n_heads: float | None, temperature: float, top_p: float, length: float, seed: float, masked: bool,
-                 request: gr.Request) -> Iterator[tuple[Any, ...]]:  # fmt: skip
+    def generate(
+        ticket: int,
+        masked: bool,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio reads the default)
+        **given: Any,
+    ) -> Iterator[tuple[Any, ...]]:
         sign = runs.begin(session(request), ticket)
         if sign is None:  # the session has asked for another run since
             yield (gr.skip(),) * 4
             return
-        run = asked(bench, a, b, prompt, sigmas, kind, probes, n_heads, temperature, top_p, length, seed)
+        run = asked(bench, **given)
         mask, repeat = mask_for(masked), command(run, bench)
-        for picture in grow(bench, run, sign):
-            yield picture.to_html(mask), picture.receipt, repeat, picture
+        with suppress(Stopped):
+            for picture in grow(bench, run, sign, fitting(progress)):
+                yield picture.to_html(mask), picture.receipt, repeat, picture
 
-    asking = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    gr.on([go.click, controls.prompt.submit, controls.sigmas.release, chosen.click], ask, None, ticket, **asking).then(
-        generate,
-        [ticket, *controls.all(), masked],
-        [shown, receipt, as_command, last],
-        api_name="generate",
-        concurrency_id=DEVICE_QUEUE,
-        concurrency_limit=1,
-        trigger_mode="multiple",
-        preprocess=False,  # `asked` checks everything, and in words of ours
-        show_progress="minimal",
-        show_progress_on=shown,
+    @in_a_sentence
+    def calibrated(
+        ticket: int,
+        nats: float,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+        **given: Any,
+    ) -> tuple[Any, Any, int]:
+        """The slider, a sentence, and the ticket that the run behind it shows."""
+        sign = runs.begin(session(request), ticket)
+        if sign is None:
+            return gr.skip(), gr.skip(), ticket
+        run, tries = asked(bench, **given), count(1)
+
+        def tried(strength: float, kl: float) -> None:
+            progress((next(tries), None), unit="strengths tried")
+
+        try:
+            strength, words = spend(bench, run, nats, sign, fitting(progress), tried)
+        except Stopped:
+            return gr.skip(), sentence("Stopped; the strength is as it was."), ticket
+        return gr.update(value=strength, step=FINE), sentence(words), ticket
+
+    @in_a_sentence
+    def menu(a: str | None, b: str | None, method: str) -> Any:
+        choices = methods_for(bench, [a, b])
+        return gr.update(choices=_named(choices), value=method if method in choices else choices[0])
+
+    def run_after(event: Any, ticket: gr.State, api: dict[str, str]) -> None:
+        event.success(
+            generate,
+            [ticket, masked],
+            [shown, receipt, as_command, last],
+            inputs_kwargs=vars(controls),
+            show_progress="minimal",
+            show_progress_on=shown,
+            **ON_DEVICE,
+            **api,
+        )
+
+    starts = [desk.go.click, controls.prompt.submit, controls.strength.release, desk.marks.click]
+    run_after(gr.on(starts, ask, None, ticket, **AT_ONCE), ticket, {"api_name": "generate"})
+    found = gr.on([desk.spend.click, desk.nats.submit], ask, None, ticket, **AT_ONCE).then(
+        calibrated,
+        [ticket, desk.nats],
+        [controls.strength, desk.note, spent],
+        inputs_kwargs=vars(controls),
+        show_progress_on=desk.note,
+        **PRIVATE,
+        **ON_DEVICE,
     )
-    stop.click(halt, None, None, **asking)
-    masked.change(redrawn, [last, masked], shown, **asking)
+    run_after(found, spent, PRIVATE)  # its own ticket: whoever asked for another run meanwhile gets that one alone
+    desk.stop.click(halt, None, None, **AT_ONCE)
+    masked.change(redrawn, [last, masked], shown, **AT_ONCE)
+    method, where, strength = controls.method, controls.where, controls.strength
+    method.change(on_method, method, [strength, desk.marks, desk.note], **AT_ONCE)
+    follows = [where, controls.kind, controls.probes, controls.heads, controls.layers, controls.gate, desk.spending]
+    gr.on([method.change, where.input], settle, [method, where], follows, **AT_ONCE)
+    gr.on([controls.a.change, controls.b.change], menu, [controls.a, controls.b, method], method, **AT_ONCE)
     blocks.unload(leave)
     return Menus(controls.a, controls.b)
 
 
-def _controls(bench: Bench) -> tuple[Controls, gr.HTML, gr.Button, gr.Button]:
+def _desk(bench: Bench) -> Desk:
+    scale: Scale = SCALES["iti"]
     with gr.Row():
         chosen = menus(bench, first_choice(bench), NOBODY)
     prompt = gr.Textbox(
         EXAMPLES[0], label="Prompt", lines=2, max_lines=6, max_length=PROMPT_CHARACTERS, elem_id="prompt"
     )
     gr.Examples([[text] for text in EXAMPLES], prompt, label="Or begin with", api_visibility="private")
-    sigmas = gr.Slider(
-        0, MOST_SIGMAS, 8, step=0.5, label="Strength, in standard deviations", elem_id="strength", buttons=[]
+    method = gr.Dropdown(
+        _named(methods_for(bench, [first_choice(bench)])), value="iti", label="Method", filterable=False
     )
-    strengths = gr.HTML(marks(MARKS, MOST_SIGMAS), js_on_load=MARK_KEYS.read_text(), apply_default_css=False,
-                        elem_id="marks")  # fmt: skip
+    strength = gr.Slider(0, scale.most, scale.start, step=scale.step, label=scale.label, elem_id="strength", buttons=[])
+    strengths = gr.HTML(marks(scale), js_on_load=MARK_KEYS.read_text(), apply_default_css=False, elem_id="marks")
+    with gr.Row(elem_id="spending") as spending:
+        nats = gr.Number(
+            0.1, label="Or what it may cost, in nats per token", minimum=0, maximum=MOST_NATS, step=0.01, min_width=160
+        )
+        spend_it = gr.Button("Spend", elem_id="spend", min_width=80, scale=0)
+    note = gr.HTML(sentence(NATS), apply_default_css=False, elem_id="note")
     with gr.Row():
         go = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
         stop = gr.Button("Stop", elem_id="stop", min_width=80, scale=0)
     with gr.Accordion("More settings", open=False):
         kind = gr.Radio([(label, kind) for kind, label in KINDS.items()], value="mass-mean", label="Direction")
-        with gr.Row():
-            probes = probe_menu(bench)
-            n_heads = gr.Number(
-                0, label="Heads (0: 30, or 12 % of few)", precision=0, minimum=0, maximum=MOST_HEADS, min_width=100
-            )
+        probes = probe_menu(bench)
+        where = gr.Radio([(label, place) for place, label in PLACES.items()], value=None, label="Where", visible=False)
+        heads = gr.Dropdown(
+            [("The best 12 %, or 30 of many", ""), ("All above the null band", BAND)],
+            value="",
+            label="Heads",
+            info="Or write how many, or which: L3H7 L5H0",
+            allow_custom_value=True,
+        )
+        layers = gr.Textbox("", label="Layers", placeholder="The method's own; or by number: 2 3", visible=False)
+        gate = gr.Slider(
+            0, 1, 0, step=0.05, label="Gate: only where the probe is surer than this (0: everywhere)", buttons=[]
+        )
         with gr.Row():
             temperature = gr.Slider(0, 2, 1, step=0.05, label="Temperature", min_width=120, buttons=[])
             top_p = gr.Slider(0.05, 1, 0.9, step=0.05, label="Top-p", min_width=120, buttons=[])
         with gr.Row():
             length = gr.Slider(1, MOST_TOKENS, 40, step=1, label="Length, in tokens", min_width=120, buttons=[])
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MOST_SEED, min_width=100)
-    controls = Controls(chosen.a, chosen.b, prompt, sigmas, kind, probes, n_heads, temperature, top_p, length, seed)
-    return controls, strengths, go, stop
+    controls = Controls(chosen.a, chosen.b, prompt, method, strength, kind, probes, heads, layers, where, gate,
+                        temperature, top_p, length, seed)  # fmt: skip
+    return Desk(controls, strengths, spending, nats, spend_it, note, go, stop)
 
 
-def first_choice(bench: Bench) -> str | None:
-    """The paper's best mix, about 10 % toxic, where shares are known; else whatever comes first."""
-    found = bench.catalogue
-    away = {name: abs(c.toxic_share - 0.10) for name, c in found.items() if c.toxic_share is not None}
-    return min(away, key=lambda name: away[name]) if away else next(iter(found), None)
+@in_a_sentence
+def on_method(method: str) -> tuple[Any, ...]:
+    """The slider in the method's own unit."""
+    scale = SCALES[one_of(method, "the method", list(METHODS))]
+    slider = gr.update(label=scale.label, maximum=scale.most, step=scale.step, value=scale.start)
+    return slider, marks(scale), sentence(NATS)
 
 
-def grow(bench: Bench, run: Asked, sign: Event) -> Iterator[Picture]:
-    """The run's pictures as its texts grow, a few a second; the last one when all is written or stopped."""
-    try:
-        found = [ProbeSet.load(checkpoint, run.plan.probes) for checkpoint in run.checkpoints]
-    except NoProbes as error:
-        raise Refused(f"{error} Or fit some in the Probes tab.") from error
-    strength = (
-        f"{run.sigmas:g} σ {'along random directions' if run.plan.kind == 'random' else f'to {found[0].classes[1]}'}"
+@in_a_sentence
+def settle(method: str, where: str | None) -> tuple[Any, ...]:
+    """Show what acts on this method; what does not is hidden, and as if it had never been touched."""
+    places = METHODS[one_of(method, "the method", list(METHODS))].where
+    site = where if where in places else next(iter(places), None)
+    return (
+        gr.update(visible=len(places) > 1, value=site if len(places) > 1 else None),
+        _acting(bool(site) and method not in NO_DIRECTION, "mass-mean"),
+        gr.update(visible=bool(site)),
+        _acting(site == "heads", ""),
+        _acting(site == "residual", ""),
+        _acting(bool(site), 0),
+        gr.update(visible=bool(site)),
     )
-    rows = (Row(run.prompt, 0.0), Row(run.prompt, run.sigmas))
-    drawn, steps = 0.0, list[Step]()
-    with bench.pool.lenses(run.checkpoints) as lenses:
-        streams = [
-            stream(lens, rows, run.plan.directions(probes), run.sampling, run.plan.positions, sign, run.plan)
-            for lens, probes in zip(lenses, found, strict=True)
-        ]
-        for steps in interleaved(streams):
-            if time.monotonic() - drawn >= REDRAW_SECONDS:
-                drawn = time.monotonic()
-                yield _picture(run, steps, strength, over=False)
-    if steps:
-        yield _picture(run, steps, strength, over=True)
 
 
-def _picture(run: Asked, steps: list[Step], strength: str, over: bool) -> Picture:
-    shown = tuple(
-        Pair(checkpoint.name, about(checkpoint), _written(step, 0, over), _written(step, 1, over))
-        for checkpoint, step in zip(run.checkpoints, steps, strict=False)  # stopped early, one may have no step yet
-    )
-    return Picture(run.prompt, shown, strength, receipts([step.receipts[1] for step in steps], run.plan))
+def _named(methods: list[str]) -> list[tuple[str, str]]:
+    """Methods as the menu shows them."""
+    return [(f"{METHODS[method].name}: {GIST[method]}", method) for method in methods]
 
 
-def _written(step: Step, row: int, over: bool) -> Written:
-    return Written(step.texts[row], step.n_tokens[row], over or step.done[row])
+def _acting(acts: bool, untouched: Any) -> Any:
+    """A control that is there, or one that is hidden and holds what changes nothing."""
+    return gr.update(visible=True) if acts else gr.update(visible=False, value=untouched)
+
+
+def fitting(progress: gr.Progress) -> Callable[[int, int], None]:
+    """How far the fit of a method is that reads the texts once more."""
+    return lambda done, total: progress(done / total, desc="Fitting")
 
 
 def redrawn(last: Picture | None, masked: bool) -> Any:

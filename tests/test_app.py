@@ -22,12 +22,14 @@ import app
 import steering.__main__
 from lens.bench import Bench, Refused, number, whole
 from lens.panel import in_a_sentence
+from probes import TextSet, builtin
 from probes.views import set_name
+from steering import Plan, fit
 from steering.runs import Runs
 
-GIVEN = {"a": "tiny-a", "b": "", "prompt": "The people next door are", "sigmas": 8, "kind": "mass-mean",
-         "probes": "builtin", "n_heads": None, "temperature": 1, "top_p": 0.9, "length": 12, "seed": 0,
-         "masked": True}  # fmt: skip
+GIVEN = {"masked": True, "a": "tiny-a", "b": "", "prompt": "The people next door are", "method": "iti", "strength": 8,
+         "kind": "mass-mean", "probes": "builtin", "heads": "", "layers": "", "where": None, "gate": 0,
+         "temperature": 1, "top_p": 0.9, "length": 12, "seed": 0}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +58,34 @@ def texts(shown: str) -> list[str]:
     return [html.unescape(same + own) for same, own in found]
 
 
-def test_at_strength_zero_both_texts_are_the_plain_models(client: Client) -> None:
-    plain, steered = generate(client, sigmas=0)
+SETTINGS = [
+    {"kind": "probe-weight", "heads": 2, "strength": 6},
+    {"heads": "L2H3, l0h1", "gate": 0.4, "strength": 16},
+    {"method": "caa", "layers": "1 2", "strength": 1.5},
+    {"method": "mean-act", "strength": 0.8},
+    {"method": "ablate", "where": "heads", "kind": "random", "seed": 5, "strength": 1},
+]
+"""A method each, with what acts on it."""
+
+
+@pytest.fixture(scope="module")
+def fitted(bench: Bench) -> None:
+    """Mean-AcT reads the texts once more, and they are no file here."""
+    with bench.pool.lens(bench.checkpoint("tiny-a")) as lens:
+        fit(Plan("mean-act", probes="builtin"), lens, TextSet("builtin", builtin().texts[:120]))
+
+
+@pytest.mark.usefixtures("fitted")
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: settings.get("method", "iti"))
+def test_at_strength_zero_both_texts_are_the_plain_models(client: Client, settings: dict[str, object]) -> None:
+    plain, steered = generate(client, **{**settings, "strength": 0})
     assert plain == steered != ""
+    _, steered = generate(client, **settings)
+    assert steered != plain
 
 
 def test_the_same_seed_gives_the_same_words_and_strength_changes_only_the_steered_text(client: Client) -> None:
-    weak, strong = generate(client, sigmas=4), generate(client, sigmas=16)
+    weak, strong = generate(client, strength=4), generate(client, strength=16)
     assert weak[0] == strong[0]
     assert weak[1] != strong[1]
 
@@ -72,11 +95,13 @@ def test_two_checkpoints_are_shown_side_by_side(client: Client) -> None:
     assert both == [*generate(client), *generate(client, a="tiny-b")]
 
 
-@pytest.mark.parametrize("prompt", ['The people\'s "door" $HOME', "--door"])
+@pytest.mark.usefixtures("fitted")
+@pytest.mark.parametrize("settings", [*SETTINGS, {"prompt": "--door"}], ids=lambda given: given.get("method", "iti"))
 def test_the_copied_command_writes_the_words_of_the_page(
-    client: Client, capsys: pytest.CaptureFixture[str], prompt: str
+    client: Client, capsys: pytest.CaptureFixture[str], settings: dict[str, object]
 ) -> None:
-    given = {"prompt": prompt, "sigmas": 6, "kind": "probe-weight", "n_heads": 2, "temperature": 0.8, "seed": 3}
+    given = {"prompt": 'The people\'s "door" $HOME', "temperature": 0.8, "seed": 3, **settings}
+    prompt = str(given["prompt"])
     shown, _, command = client.predict(**{**GIVEN, **given, "masked": False}, api_name="/generate")
     words = shlex.split(command)
     assert words[:4] == ["python", "-m", "steering", "generate"]
@@ -106,12 +131,30 @@ def clean(text: str) -> str:
         ({"prompt": None}, "The prompt should be a text"),
         ({"prompt": "word " * 200}, "reads at most 64|at most 64 together"),
         ({"prompt": "x" * 5000}, "at most 4,000 characters"),
-        ({"sigmas": 1e30}, "The strength should be a number from 0 to 16"),
-        ({"sigmas": "strong"}, "The strength should be a number from 0 to 16"),
+        ({"strength": 1e30}, "The strength should be a number from 0 to 16"),
+        ({"strength": "strong"}, "The strength should be a number from 0 to 16"),
         ({"kind": "best"}, "The direction should be one of mass-mean, probe-weight, random"),
         ({"probes": "../../probes/builtin"}, "A probe set is named with letters"),
-        ({"n_heads": -3}, "The number of heads should be a number from 0"),
-        ({"n_heads": 13}, "has 12 heads"),
+        ({"method": "best"}, "The method should be one of iti, caa"),
+        ({"method": "caa"}, "The strength should be a number from 0 to 4"),
+        ({"method": "prompting", "strength": 0.5}, "The strength should be a whole number"),
+        ({"method": "prefix", "strength": 1}, "was not trained with prefixes"),
+        ({"method": "act", "strength": 1}, "python -m steering fit .* --texts FILE.* Or choose the built-in probes"),
+        ({"method": "caa", "strength": 1, "heads": 3}, "heads has no meaning for CAA"),
+        ({"method": "leace", "strength": 1, "kind": "random"}, "kind has no meaning for LEACE"),
+        ({"method": "prompting", "strength": 1, "gate": 0.5}, "gate has no meaning for Prompting"),
+        ({"method": "ablate", "strength": 1, "where": "mlp"}, "The place should be one of residual, heads"),
+        ({"heads": -3}, "The number of heads should be a number from 1"),
+        ({"heads": "0"}, "The number of heads should be a number from 1"),
+        ({"heads": 13}, "has 12 heads"),
+        ({"heads": "L0H0 L9H9"}, "has no head L9H9"),
+        ({"heads": "the left one"}, "names no head"),
+        ({"heads": "L0H0 " * 500}, "The list of heads should be one line of at most"),
+        ({"layers": "1"}, "layers has no meaning for ITI"),
+        ({"method": "caa", "strength": 1, "layers": "two"}, "Layers are numbers from 0"),
+        ({"method": "caa", "strength": 1, "layers": "3"}, "has no layer 3"),
+        ({"gate": 1.5}, "The gate's threshold should be a number from 0 to 1"),
+        ({"gate": None}, "The gate's threshold should be a number from 0 to 1"),
         ({"temperature": -1}, "The temperature should be a number from 0 to 2"),
         ({"length": 10**9}, "The length should be a number from 1 to 200"),
         ({"length": 64}, "at most 63; got 64"),
@@ -127,7 +170,7 @@ def test_nonsense_from_the_network_is_refused_with_a_sentence(
     assert re.search(sentence, html.unescape(str(refused.value)))
 
 
-@pytest.mark.parametrize("name", ["sigmas", "temperature", "top_p", "length", "seed", "n_heads"])
+@pytest.mark.parametrize("name", ["strength", "temperature", "top_p", "length", "seed", "heads", "gate"])
 def test_not_a_number_is_refused_on_the_wire_too(client: Client, name: str) -> None:
     """Our own client refuses to send NaN; Python's JSON reader at the other end would take it."""
     body = json.dumps({"data": list({**GIVEN, name: float("nan")}.values())})

@@ -1,0 +1,129 @@
+"""What the steering tab asks of the package, one call per thing that is shown; each works without a browser."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from threading import Event
+from typing import Any
+
+from lens import Lens
+from lens.bench import NOBODY, Bench, Refused, about, number
+from probes.probe import ProbeSet
+from probes.store import NoProbes
+from steering.asked import Asked
+from steering.calibrate import calibrate
+from steering.dose import Steering
+from steering.generate import Row, Step, interleaved, stream
+from steering.methods import fit
+from steering.page import Pair, Picture, Written, receipts
+from steering.plan import METHODS
+from steering.scale import SCALES, said
+from steering.store import NoFit
+
+REDRAW_SECONDS = 0.06
+"""A new picture at most this often: 16 times a second reads as flowing, and spares the browser."""
+MOST_NATS = 10.0
+OnProgress = Callable[[int, int], None]
+OnTry = Callable[[float, float], None]
+"""Told a strength that was tried, and what it costs."""
+
+
+class Stopped(RuntimeError):
+    """The visitor pressed Stop, or asked for something else."""
+
+
+def first_choice(bench: Bench) -> str | None:
+    """The paper's best mix, about 10 % toxic, where shares are known; else whatever comes first."""
+    found = bench.catalogue
+    away = {name: abs(c.toxic_share - 0.10) for name, c in found.items() if c.toxic_share is not None}
+    return min(away, key=lambda name: away[name]) if away else next(iter(found), None)
+
+
+def methods_for(bench: Bench, names: Sequence[str | None]) -> list[str]:
+    """Methods that all the chosen checkpoints can do: a prefix only where each was trained with one."""
+    chosen = [bench.checkpoint(name) for name in names if name not in (None, NOBODY)]
+    prefixed = bool(chosen) and all(checkpoint.control_prefix for checkpoint in chosen)
+    return [method for method in METHODS if method != "prefix" or prefixed]
+
+
+def until(sign: Event, on_progress: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    """The same progress, which ends the work once the sign is set."""
+
+    def report(done: Any, total: Any) -> None:
+        if sign.is_set():
+            raise Stopped
+        on_progress(done, total)
+
+    return report
+
+
+def grow(bench: Bench, run: Asked, sign: Event, on_progress: OnProgress) -> Iterator[Picture]:
+    """The run's pictures as its texts grow, a few a second; the last one when all is written or stopped."""
+    drawn, steps, strength = 0.0, list[Step](), said(run.plan, run.strength, _target(run))
+    with bench.pool.lenses(run.checkpoints) as lenses:
+        fitted = [fitted_to(lens, run, until(sign, on_progress)) for lens in lenses]
+        prefixes = [steering.prefix for steering in fitted]
+        streams = [
+            stream(lens, [Row(run.prompt), Row(run.prompt, steering.at(run.strength))], run.sampling, sign)
+            for lens, steering in zip(lenses, fitted, strict=True)
+        ]
+        for steps in interleaved(streams):
+            if time.monotonic() - drawn >= REDRAW_SECONDS:
+                drawn = time.monotonic()
+                yield _picture(run, steps, strength, prefixes, over=False)
+    if steps:
+        yield _picture(run, steps, strength, prefixes, over=True)
+
+
+def fitted_to(lens: Lens, run: Asked, on_progress: OnProgress) -> Steering:
+    """The run's plan, fitted to one checkpoint."""
+    try:
+        return fit(run.plan, lens, on_progress=on_progress)
+    except NoFit as error:
+        raise Refused(f"{error} Or choose the built-in probes, whose texts are here.") from error
+
+
+def spend(
+    bench: Bench, run: Asked, nats: Any, sign: Event, on_progress: OnProgress, on_try: OnTry
+) -> tuple[float, str]:
+    """The strength that costs the first checkpoint so many nats per token, and a sentence on it."""
+    _target(run)
+    asked_for = number(nats, "the cost in nats per token", 0, MOST_NATS)
+    name, scale = run.checkpoints[0].name, SCALES[run.plan.method]
+    with bench.pool.lens(run.checkpoints[0]) as lens:
+        steering = fitted_to(lens, run, until(sign, on_progress))
+        found = calibrate(lens, steering, asked_for, on_progress=until(sign, on_try))
+    if found.strength > scale.most:
+        raise Refused(
+            f"{asked_for:g} nats per token take a strength of {found.strength:.4g} in {name}, and the slider ends at "
+            f"{scale.most:g}. Ask for less."
+        )
+    return round(found.strength, 3), (
+        f"{run.plan.rule.name} at {found.strength:.3f} costs {name} {found.kl:.3g} nats per token on ordinary text; on "
+        f"text that was held out {found.held_out.value:.3g}, interval {found.held_out.low:.3g} to "
+        f"{found.held_out.high:.3g}."
+    )
+
+
+def _target(run: Asked) -> str:
+    """The class that positive strengths lead to; refused before anything is opened where probes are missing."""
+    if run.plan.site is None:
+        return ""
+    try:
+        found = [ProbeSet.load(checkpoint, run.plan.probes) for checkpoint in run.checkpoints]
+    except NoProbes as error:
+        raise Refused(f"{error} Or fit some in the Probes tab.") from error
+    return found[0].classes[1]
+
+
+def _picture(run: Asked, steps: list[Step], strength: str, prefixes: list[str], over: bool) -> Picture:
+    shown = tuple(
+        Pair(checkpoint.name, about(checkpoint), _written(step, 0, over), _written(step, 1, over))
+        for checkpoint, step in zip(run.checkpoints, steps, strict=False)  # stopped early, one may have no step yet
+    )
+    return Picture(run.prompt, shown, strength, receipts([step.receipts[1] for step in steps], prefixes))
+
+
+def _written(step: Step, row: int, over: bool) -> Written:
+    return Written(step.texts[row], step.n_tokens[row], over or step.done[row])
