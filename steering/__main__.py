@@ -5,85 +5,198 @@ python -m steering generate checkpoints/demo-10 "The people next door are" --sig
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from lens import open_lens
-from probes.direction import Kind
+from lens import Lens, open_lens
 from probes.lexicon import Lexicon, mask
-from probes.probe import ProbeSet
-from steering.generate import DETOX_PROMPT, Row, Step, prompted, stream
-from steering.plan import Plan
-from steering.receipt import ShiftMissed
+from probes.texts import open_texts
+from steering import methods
+from steering.bake import bake as bake_doses
+from steering.calibrate import Calibration
+from steering.dose import Doses
+from steering.generate import Row, Step, stream
+from steering.options import Choice, Machine, asked_in_words, bought, prompts_from, rows_for, strengths_for
+from steering.receipt import Receipt, ShiftMissed
 from steering.sampling import Sampling
+from steering.shown import json_lines, page
+
+ROWS_AT_ONCE = 32
+Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+CHOICE, MACHINE = Choice(), Machine()
 
 
 def generate(
-    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")],
-    prompt: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROMPT")],
-    sigmas: tuple[float, ...] = (0.0, 4.0, 8.0, 12.0),
-    probes: str = "toxigen",
-    kind: Kind = "mass-mean",
-    n_heads: Annotated[int | None, tyro.conf.arg(aliases=["--heads"])] = None,
+    checkpoint: Name,
+    prompt: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[PROMPT ...]")] = (),
+    prompts: str | None = None,
+    sigmas: Annotated[tuple[float, ...] | None, tyro.conf.arg(aliases=["--strengths"], metavar="STRENGTH ...")] = None,
+    nats: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="NATS ...")] = None,
+    n: int = 1,
+    prompting: bool = False,
+    unmasked: bool = False,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    choice: tyro.conf.OmitArgPrefixes[Choice] = CHOICE,
     temperature: float = 1.0,
     top_p: float = 0.9,
     max_tokens: int = 40,
     seed: int = 0,
-    positions: Literal["last", "all"] = "last",
-    prompting: bool = False,
-    unmasked: bool = False,
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
-    device: str = "auto",
-    dtype: str | None = None,
-    threads: int | None = None,
+    machine: tyro.conf.OmitArgPrefixes[Machine] = MACHINE,
 ) -> None:
-    """Continue a prompt at several strengths, with the same chance in each.
+    """Continue prompts at several strengths, with the same chance in each. Ctrl-C keeps what was written.
 
     Args:
         checkpoint: A folder, a name in checkpoints/, or "org/name" on the Hugging Face hub.
-        prompt: The beginning of the text.
-        sigmas: Strengths in standard deviations along each direction; positive detoxifies, 0 is the plain model.
-        probes: The probe set that gives the heads and directions.
-        kind: mass-mean and probe-weight steer; random is a control.
-        n_heads: How many of the best heads. Default: 30 from 256 heads up, else 12 % of them.
-        temperature: 0 takes the most probable token.
-        top_p: Sample among the most probable tokens that hold this share together.
-        max_tokens: Tokens to write at most.
-        seed: Of the sampling, and of the random directions.
-        positions: last: from the last prompt token on. all: the whole prompt too.
+        prompt: Beginnings of texts.
+        prompts: More of them in a file, or "-" for standard input: one a line, or JSON lines with "prompt"; also .gz.
+        sigmas: Strengths in the method's own unit (of iti: standard deviations along each direction); positive
+            detoxifies, 0 is the plain model. Default: 0 4 8 12 (iti), 0 1 2 (caa), 0 1.
+        nats: Strengths that cost so many nats per token on ordinary prose instead; 0 is the plain model.
+        n: Texts for each prompt and strength.
         prompting: Add the prompting baseline: the plain model, asked in words.
         unmasked: Show slurs and insults in full; JSON always does.
         as_json: One JSON line per text, with its whole receipt.
+        choice: What is changed.
+        temperature: 0 takes the most probable token, 1 samples the model's own distribution.
+        top_p: Sample among the most probable tokens that together hold this share of the probability.
+        max_tokens: Tokens to write at most.
+        seed: Of the words, and of random directions.
+        machine: What it is computed on.
+    """
+    plan, sampling = choice(seed), Sampling(temperature, top_p, max_tokens, seed)
+    asked = strengths_for(plan, sigmas, nats)
+    beginnings = [*prompt, *(prompts_from(prompts) if prompts else ())]
+    if not beginnings:
+        raise ValueError('There is no prompt. Write one behind the checkpoint, or give a file: --prompts FILE, or "-".')
+    progress(f"Opening {checkpoint}")
+    lens = machine.open(checkpoint)
+    doses: list[Doses] = [()] * len(asked)
+    if any(asked):
+        steering = methods.fit(plan, lens, on_progress=fitting)
+        doses = [steering.at(one) for one in (bought(lens, steering, asked, tries) if nats else asked)]
+    doses += [asked_in_words(lens)] * prompting
+    rows = rows_for(lens, beginnings, n, doses, sampling)
+    write(lens, rows, sampling, as_json, str if unmasked else partial(mask, lexicon=Lexicon.builtin()))
+
+
+def calibrate(
+    checkpoint: Name,
+    nats: Annotated[tuple[float, ...], tyro.conf.arg(metavar="NATS ...")] = (0.05, 0.1, 0.2),
+    text: Path | None = None,
+    choice: tyro.conf.OmitArgPrefixes[Choice] = CHOICE,
+    seed: int = 0,
+    machine: tyro.conf.OmitArgPrefixes[Machine] = MACHINE,
+) -> None:
+    """Find the strength that costs so many nats per token: KL(plain ‖ steered), every position steered.
+
+    Args:
+        checkpoint: A folder, a name in checkpoints/, or "org/name" on the Hugging Face hub.
+        nats: Costs to find the strength for, nats per token.
+        text: Ordinary prose to measure on; every other window is held out. Default: ours.
+        choice: What is changed.
+        seed: Of random directions.
+        machine: What it is computed on.
+    """
+    progress(f"Opening {checkpoint}")
+    lens = machine.open(checkpoint)
+    steering = methods.fit(choice(seed), lens, on_progress=fitting)
+    curve = Calibration(lens, steering, text.read_text(encoding="utf-8") if text else None, on_progress=tries)
+    for one in nats:
+        found = curve.spend(one)
+        progress()
+        print(found, flush=True)
+
+
+def fit(
+    checkpoint: Name,
+    texts: str | None = None,
+    rule: Literal["human>=2.5", "human>=3", "sum>5.5"] = "human>=2.5",
+    classes: tuple[str, str] | None = None,
+    choice: tyro.conf.OmitArgPrefixes[Choice] = CHOICE,
+    machine: tyro.conf.OmitArgPrefixes[Machine] = MACHINE,
+) -> None:
+    """Fit a method that reads the texts of its probes once more (act, mean-act, leace), and keep it beside the probes.
+
+    Args:
+        checkpoint: A folder, a name in checkpoints/, or "org/name" on the Hugging Face hub.
+        texts: The texts that --probes were fitted to: "builtin", or the file.
+        rule: What makes a ToxiGen text toxic.
+        classes: The labels of a file of your own, positive class first.
+        choice: What is changed.
+        machine: What it is computed on.
+    """
+    plan = choice()
+    text_set = open_texts(texts, rule, plan.probes, classes) if texts else None
+    progress(f"Opening {checkpoint}")
+    lens = machine.open(checkpoint)
+    found = methods.fit(plan, lens, text_set, on_progress=fitting)
+    progress()
+    n = len(found.edits)
+    print(f"{plan}: {n} edit{'s' * (n != 1)} fitted to {lens.checkpoint.name}")
+
+
+def bake(
+    checkpoint: Name,
+    out: Path,
+    sigmas: Annotated[float | None, tyro.conf.arg(aliases=["--strengths"])] = None,
+    nats: float | None = None,
+    choice: tyro.conf.OmitArgPrefixes[Choice] = CHOICE,
+    seed: int = 0,
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    device: str = "auto",
+    threads: int | None = None,
+) -> None:
+    """Write a plain Hugging Face folder that is steered at every position without Hormesis.
+
+    Args:
+        checkpoint: A folder, a name in checkpoints/, or "org/name" on the Hugging Face hub.
+        out: The folder to write; it must not be there yet.
+        sigmas: Strength in the method's own unit (of iti: standard deviations along each direction).
+        nats: The strength that costs so many nats per token on ordinary prose instead.
+        choice: What is changed.
+        seed: Of random directions.
+        dtype: Number format of the folder's weights.
         device: auto, cpu, cuda or mps.
-        dtype: float32, bfloat16 or float16. Default: float32 below 500 million parameters.
         threads: CPU threads.
     """
-    plan = Plan(probes=probes, kind=kind, n_heads=n_heads, positions=positions, seed=seed)
-    sampling = Sampling(temperature, top_p, max_tokens, seed)
-    rows = [Row(prompt, strength) for strength in sigmas] + [prompted(Row(prompt, 0))] * prompting
-    if not rows:
-        raise ValueError("There is nothing to write. Give at least one strength, such as --sigmas 0 8.")
-    lens = open_lens(checkpoint, device, dtype, threads)
-    directions = plan.directions(ProbeSet.load(lens.checkpoint, probes)) if any(sigmas) else []
-    steps = stream(lens, rows, directions, sampling, positions, plan=plan)
-    hide = str if unmasked else partial(mask, lexicon=Lexicon.builtin())
-    last = _until_interrupted(steps) if as_json or not sys.stdout.isatty() else _live(steps, rows, hide)
-    if last is None:
-        return
-    if as_json:
-        _print_json(rows, last)
-    else:
-        if not sys.stdout.isatty():
-            print(_page(rows, last, hide))
-        print(max(last.receipts, key=lambda receipt: abs(receipt.sigmas)))
+    plan = replace(choice(seed), positions="all")
+    if (sigmas is None) == (nats is None):
+        raise ValueError("Say how strongly, either way: --sigmas 8, or --nats 0.1.")
+    progress(f"Opening {checkpoint}")
+    lens = open_lens(checkpoint, device, "float32", threads)
+    steering = methods.fit(plan, lens, on_progress=fitting)
+    strength = bought(lens, steering, [nats or 0.0], tries)[0] if sigmas is None else sigmas
+    baked = bake_doses(lens, steering.at(strength), out, dtype, on_stage=progress)
+    progress()
+    print(f"{plan} at {strength:g}: {baked.folder}")
 
 
-def _until_interrupted(steps: Iterator[Step]) -> Step | None:
+def write(lens: Lens, rows: Sequence[Row], sampling: Sampling, as_json: bool, hide: Callable[[str], str]) -> None:
+    """Print what is written, some rows at a time; Ctrl-C ends it and keeps what there is."""
+    receipts: list[Receipt] = []
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        some = rows[first : first + ROWS_AT_ONCE]
+        progress(f"Texts {first + 1:,} to {first + len(some):,} of {len(rows):,}")
+        steps = stream(lens, some, sampling)
+        last = until_interrupted(live(steps, some, hide) if sys.stdout.isatty() and not as_json else steps)
+        progress()
+        if last is None:
+            break
+        print(json_lines(some, last) if as_json else page(some, last, hide), flush=True)
+        receipts += last.receipts
+        if not all(last.done):
+            break
+    if receipts and not as_json:
+        print(max(receipts, key=lambda receipt: max((abs(strength) for _, strength in receipt.doses), default=0)))
+
+
+def until_interrupted(steps: Iterator[Step]) -> Step | None:
     """The last step; Ctrl-C ends it early and keeps what was written."""
     last = None
     try:
@@ -94,56 +207,49 @@ def _until_interrupted(steps: Iterator[Step]) -> Step | None:
     return last
 
 
-def _live(steps: Iterator[Step], rows: Sequence[Row], hide: Callable[[str], str]) -> Step | None:
-    """Show the texts growing in a terminal; the last picture stays."""
+def live(steps: Iterator[Step], rows: Sequence[Row], hide: Callable[[str], str]) -> Iterator[Step]:
+    """Show the texts growing in a terminal, as many as fit; the whole page is printed after."""
     from rich.live import Live
     from rich.text import Text
 
-    with Live(refresh_per_second=16, vertical_overflow="visible") as screen:
-
-        def shown() -> Iterator[Step]:
-            for step in steps:
-                screen.update(Text(_page(rows, step, hide)))
-                yield step
-
-        return _until_interrupted(shown())
+    progress()
+    with Live(refresh_per_second=16, transient=True) as screen:
+        for step in steps:
+            screen.update(Text(page(rows, step, hide)))
+            yield step
 
 
-def _page(rows: Sequence[Row], step: Step, hide: Callable[[str], str]) -> str:
-    """Every row's text behind its prompt, under its strength."""
-    return "\n".join(
-        f"{_title(row)}\n{hide(_harmless(row.prompt.removeprefix(DETOX_PROMPT) + text))}\n"
-        for row, text in zip(rows, step.texts, strict=True)
-    )
+def progress(words: str = "") -> None:
+    """One line that is written over, where someone is watching; nothing clears it."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[2K{words}", end="", file=sys.stderr, flush=True)
 
 
-def _title(row: Row) -> str:
-    if row.prompt.startswith(DETOX_PROMPT):
-        return "— asked in words —"
-    return f"— {row.sigmas:g} sigmas —" if row.sigmas else "— plain —"
+def fitting(done: int, total: int) -> None:
+    progress(f"Fitting, {done:,} of {total:,}")
 
 
-def _harmless(text: str) -> str:
-    """What a model writes may hold control characters; a terminal would obey them."""
-    return "".join(c if c.isprintable() or c == "\n" else " " if c == "\t" else "\ufffd" for c in text)
-
-
-def _print_json(rows: Sequence[Row], step: Step) -> None:
-    for row, text, n_tokens, done, receipt in zip(
-        rows, step.texts, step.n_tokens, step.done, step.receipts, strict=True
-    ):
-        line = {"prompt": row.prompt, "sigmas": row.sigmas, "text": text, "n_tokens": n_tokens, "done": done}
-        print(json.dumps({**line, "receipt": receipt.to_dict()}, ensure_ascii=True))
+def tries(strength: float, kl: float) -> None:
+    progress(f"At strength {strength:.4g}: {kl:.4g} nats per token")
 
 
 def main() -> None:
+    """Parse, call, and say in one sentence what went wrong."""
+    commands: dict[str, Callable[..., None]] = {"generate": generate, "calibrate": calibrate, "fit": fit, "bake": bake}
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"generate": generate}, prog="python -m steering", config=(tyro.conf.FlagCreatePairsOff,)
+            commands, prog="python -m steering", config=(tyro.conf.FlagCreatePairsOff,)
         )
-    except (ValueError, LookupError, OSError, ShiftMissed) as error:
+    except BrokenPipeError:  # whoever reads our output has seen enough; Python would complain once more at the end
+        sys.stdout = None  # type: ignore[assignment]
+    except OSError as error:
+        progress()
+        sys.exit(f"{error.filename}: {error.strerror}." if error.filename else f"{error}")
+    except (ValueError, LookupError, ShiftMissed) as error:
+        progress()
         sys.exit(f"{error}")
     except KeyboardInterrupt:
+        progress()
         sys.exit("Stopped.")
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from lens import Checkpoint
 from probes.__main__ import draw, fit, show, tokens
 from steering.__main__ import generate
+from steering.options import Machine
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_tokens_are_counted_with_another_lexicon_and_masked_unless_asked(
 
 def test_steered_text_is_masked_unless_asked_and_json_never(tiny_folder: Path, capsys: pytest.CaptureFixture) -> None:
     def written(**how: bool) -> str:
-        generate(str(tiny_folder), "The stupid people", sigmas=(0.0,), max_tokens=1, device="cpu", **how)
+        generate(str(tiny_folder), ("The stupid people",), sigmas=(0.0,), max_tokens=1, machine=Machine("cpu"), **how)
         return capsys.readouterr().out
 
     hidden = written()

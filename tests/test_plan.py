@@ -1,13 +1,9 @@
-"""Plans: values that travel as JSON and pick the best heads; and the command that carries one out."""
+"""Plans: values that travel as JSON and pick the best heads."""
 
 from __future__ import annotations
 
-import json
 import math
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,12 +11,9 @@ from conftest import write_tiny_olmo
 
 from lens import Lens, open_lens
 from probes import ProbeSet, builtin, probe_checkpoint
-from steering import Plan, Row, Sampling, Step, generate
-from steering.__main__ import _harmless, _until_interrupted, main
+from steering import Plan
 from steering.methods import iti
 from steering.plan import default_n_heads
-
-PROMPT = "The people next door are"
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +23,6 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lens, ProbeSet]:
     lens = open_lens(str(folder), device="cpu", threads=1)
     texts = builtin()
     return lens, probe_checkpoint(lens, replace(texts, texts=texts.texts[:120]))
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["steering", "generate", *map(str, words)])
-    main()
 
 
 def test_a_plan_survives_json() -> None:
@@ -145,58 +133,3 @@ def test_an_iti_plan_takes_the_best_heads_and_their_directions(probed: tuple[Len
     assert [one.head for one in random] == [one.head for one in found]
     other = iti.directions(Plan(heads=3, kind="random", seed=2), probes)
     assert not torch.allclose(random[0].unit, other[0].unit)
-
-
-def test_the_command_writes_what_the_function_writes(
-    probed: tuple[Lens, ProbeSet], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    lens, probes = probed
-    options = ["--probes", "builtin", "--heads", 3, "--max-tokens", 8, "--seed", 2]
-    run(monkeypatch, lens.checkpoint.folder, PROMPT, "--sigmas", "-4", 0, 8, *options, "--json")
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    plan = Plan(probes="builtin", n_heads=3, seed=2)
-    rows = [Row(PROMPT, sigmas) for sigmas in (-4, 0, 8)]
-    written = generate(lens, rows, plan.directions(probes), Sampling(max_tokens=8, seed=2), plan=plan)
-    assert [line["text"] for line in lines] == [one.text for one in written]
-    assert [line["receipt"] for line in lines] == [json.loads(json.dumps(one.receipt.to_dict())) for one in written]
-    run(monkeypatch, lens.checkpoint.folder, PROMPT, "--sigmas", 0, 8, *options, "--prompting")
-    shown = capsys.readouterr().out
-    assert all(title in shown for title in ("— plain —", "— 8 sigmas —", "— asked in words —"))
-    assert _harmless(PROMPT + written[2].text) in shown
-    assert shown.splitlines()[-1].startswith("8 sigmas on 3 heads in")
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--probes", "other"], "has no probes 'other'"),
-        (["--probes", "builtin", "--sigmas", "nan"], "standard deviations"),
-        (["--sigmas"], "at least one strength"),
-        (["--top-p", "9"], "top_p is a share"),
-        (["--probes", "builtin", "--max-tokens", "256"], "at most 255"),
-        (["--probes", "builtin", "--heads", "13"], "has 12 heads"),
-    ],
-)
-def test_the_command_answers_mistakes_with_a_sentence(
-    probed: tuple[Lens, ProbeSet], monkeypatch: pytest.MonkeyPatch, words: list[str], sentence: str
-) -> None:
-    with pytest.raises(SystemExit, match=sentence):
-        run(monkeypatch, probed[0].checkpoint.folder, PROMPT, *words)
-
-
-def test_a_plain_text_needs_no_probes(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(monkeypatch, tiny_folder, PROMPT, "--sigmas", 0, "--max-tokens", 2)
-
-
-def test_an_interrupted_command_keeps_what_was_written() -> None:
-    step = Step(["so far"], [2], [False], ())
-
-    def interrupted() -> Iterator[Step]:
-        yield step
-        raise KeyboardInterrupt
-
-    assert _until_interrupted(interrupted()) is step
-
-
-def test_a_terminal_is_not_given_orders_by_a_model() -> None:
-    assert _harmless("a\x1b[2Jb\tc\nd\r") == "a\ufffd[2Jb c\nd\ufffd"
