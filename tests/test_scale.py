@@ -72,7 +72,8 @@ def test_options_in_the_pages_sentences_exist() -> None:
     prose = re.sub(r"```.*?```", "", SCALE + (ROOT / "docs" / "method.md").read_text(), flags=re.DOTALL)
     named = {option for code in re.findall(r"`([^`]+)`", prose) for option in options(code.split())}
     training = [("python", "-m", "training", verb) for verb in ("run", "plan", "pretrain", "export")]
-    known = " ".join(map(help_of, [*training, ("python", "-m", "probes", "fit"), ("torchrun",)]))
+    others = [("python", "-m", "probes", "fit"), ("python", "-m", "steering", "generate"), ("torchrun",)]
+    known = " ".join(map(help_of, [*training, *others]))
     assert not {option for option in named if not re.search(rf"{option}(?![\w-])", known)}
 
 
