@@ -76,12 +76,13 @@ def asked(bench: Bench, *, a: Any, b: Any, prompt: Any, method: Any, strength: A
     if not prompt.strip():
         raise Refused("The prompt is empty. Write the beginning of a sentence, or choose an example.")
     method = one_of(method, "the method", list(METHODS))
-    scale = SCALES[method]
     seeded = whole(seed, "the seed", 0, MOST_SEED)  # of the words, and of random directions
     return Asked(
         checkpoints=tuple(bench.checkpoint(name) for name in names),
         prompt=prompt,
-        strength=(whole if scale is SWITCH else number)(strength, "the strength", 0, scale.most),
+        strength=(whole if SCALES[method] is SWITCH else number)(
+            strength, "the strength", 0, int(METHODS[method].most)
+        ),
         plan=Plan(
             method=method,
             probes=set_name(probes),

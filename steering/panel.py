@@ -19,7 +19,7 @@ from steering.asked import KINDS, MOST_SEED, MOST_TOKENS, PLACES, PROMPT_CHARACT
 from steering.page import Picture, marks
 from steering.plan import BAND, METHODS
 from steering.runs import Runs
-from steering.scale import FINE, GIST, NO_DIRECTION, SCALES, Scale
+from steering.scale import GIST, NO_DIRECTION, SCALES, Scale
 from steering.views import MOST_NATS, Stopped, first_choice, grow, methods_for, spend
 
 EXAMPLES = [
@@ -141,11 +141,11 @@ def build(bench: Bench, blocks: gr.Blocks) -> Menus:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
         **given: Any,
-    ) -> tuple[Any, Any, int]:
-        """The slider, a sentence, and the ticket that the run behind it shows."""
+    ) -> tuple[Any, Any, Any, int]:
+        """The slider, its marks, a sentence, and the ticket that the run behind it shows."""
         sign = runs.begin(session(request), ticket)
         if sign is None:
-            return gr.skip(), gr.skip(), ticket
+            return gr.skip(), gr.skip(), gr.skip(), ticket
         run, tries = asked(bench, **given), count(1)
 
         def tried(strength: float, kl: float) -> None:
@@ -154,8 +154,10 @@ def build(bench: Bench, blocks: gr.Blocks) -> Menus:
         try:
             strength, words = spend(bench, run, nats, sign, fitting(progress), tried)
         except Stopped:
-            return gr.skip(), sentence("Stopped; the strength is as it was."), ticket
-        return gr.update(value=strength, step=FINE), sentence(words), ticket
+            return gr.skip(), gr.skip(), sentence("Stopped; the strength is as it was."), ticket
+        scale = SCALES[run.plan.method].reaching(strength)
+        slider = gr.update(value=strength, maximum=scale.most, step=scale.step)
+        return slider, marks(scale), sentence(words), ticket
 
     @in_a_sentence
     def menu(a: str | None, b: str | None, method: str) -> Any:
@@ -179,7 +181,7 @@ def build(bench: Bench, blocks: gr.Blocks) -> Menus:
     found = gr.on([desk.spend.click, desk.nats.submit], ask, None, ticket, **AT_ONCE).then(
         calibrated,
         [ticket, desk.nats],
-        [controls.strength, desk.note, spent],
+        [controls.strength, desk.marks, desk.note, spent],
         inputs_kwargs=vars(controls),
         show_progress_on=desk.note,
         **PRIVATE,

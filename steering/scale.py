@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from steering.plan import Plan
 
 Marks = tuple[tuple[float, str], ...]
+FINE = 0.001
+"""Step of a slider whose strength was calibrated."""
 
 
 @dataclass(frozen=True)
@@ -15,12 +18,16 @@ class Scale:
 
     label: str
     most: int
-    """Where the slider ends; the method itself may go further."""
+    """Where the slider ends, unless a calibrated strength lies beyond; the method itself may go further."""
     step: float
     start: float
     """Where it stands when the method is chosen."""
     marks: Marks
     """Strengths with a word for each, which can be pressed."""
+
+    def reaching(self, strength: float) -> Scale:
+        """The same, fine enough for a calibrated strength, and long enough."""
+        return replace(self, most=max(self.most, math.ceil(strength)), step=FINE)
 
 
 SIGMAS = Scale(
@@ -54,8 +61,8 @@ SCALES = {
 GIST = {
     "iti": "push the best heads",
     "caa": "push the residual stream",
-    "act": "carry activations over, stretched",
-    "mean-act": "carry activations over",
+    "act": "shift and stretch activations",
+    "mean-act": "shift activations",
     "ablate": "take a direction out",
     "leace": "take out all that a linear probe reads",
     "prompting": "ask in words",
@@ -63,8 +70,6 @@ GIST = {
 }
 NO_DIRECTION = ("act", "mean-act", "leace")
 """Methods that look at no direction but at all of both classes."""
-FINE = 0.001
-"""Step of a slider whose strength was calibrated."""
 
 
 def said(plan: Plan, strength: float, target: str) -> str:

@@ -18,7 +18,7 @@ from steering.generate import Row, Step, interleaved, stream
 from steering.methods import fit
 from steering.page import Pair, Picture, Written, receipts
 from steering.plan import METHODS
-from steering.scale import SCALES, said
+from steering.scale import said
 from steering.store import NoFit
 
 REDRAW_SECONDS = 0.06
@@ -90,15 +90,10 @@ def spend(
     """The strength that costs the first checkpoint so many nats per token, and a sentence on it."""
     _target(run)
     asked_for = number(nats, "the cost in nats per token", 0, MOST_NATS)
-    name, scale = run.checkpoints[0].name, SCALES[run.plan.method]
+    name = run.checkpoints[0].name
     with bench.pool.lens(run.checkpoints[0]) as lens:
         steering = fitted_to(lens, run, until(sign, on_progress))
         found = calibrate(lens, steering, asked_for, on_progress=until(sign, on_try))
-    if found.strength > scale.most:
-        raise Refused(
-            f"{asked_for:g} nats per token take a strength of {found.strength:.4g} in {name}, and the slider ends at "
-            f"{scale.most:g}. Ask for less."
-        )
     return round(found.strength, 3), (
         f"{run.plan.rule.name} at {found.strength:.3f} costs {name} {found.kl:.3g} nats per token on ordinary text; on "
         f"text that was held out {found.held_out.value:.3g}, interval {found.held_out.low:.3g} to "

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -15,18 +14,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import ConsoleMessage, Download, Page, expect, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
 import app
 from lens import Checkpoint, open_lens
 from probes import TextSet, builtin, probe_checkpoint
 from tests.conftest import write_tiny_olmo
-
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-QUIETLY = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-           "--disable-component-update", "--disable-sync"]  # fmt: skip
-PATIENCE = 60_000
-"""Milliseconds; a shared machine may be busy."""
+from tests.visitor import (
+    CHROMIUM,
+    LEAST_CONTRAST,
+    PATIENCE,
+    QUIETLY,
+    choose,
+    download,
+    finished,
+    open_tab,
+    set_strength,
+)
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium, or set CHROMIUM")
 
@@ -99,22 +103,6 @@ def page(address: str, complaints: list[str]) -> Iterator[Page]:
         browser.close()
 
 
-def open_tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name, exact=True).click()
-
-
-def finished(page: Page) -> list[str]:
-    """Plain and steered text, once both have stopped growing."""
-    expect(page.locator(".run.steered[aria-busy=false]").first).to_be_visible()
-    return [shown.inner_text() for shown in page.locator(".run p").all()]
-
-
-def set_strength(page: Page, sigmas: int) -> None:
-    """Press a mark, and wait for the run that it starts."""
-    page.locator(f'.marks button[data-sigmas="{sigmas}"]').click()
-    expect(page.locator(".run.steered h3").first).to_contain_text(f"{sigmas} σ")
-
-
 def test_the_page_opens_and_says_which_checkpoint_is_broken_and_why(page: Page) -> None:
     expect(page.get_by_role("heading", name="Hormesis")).to_be_visible()
     expect(page.locator(".status")).to_contain_text("3 checkpoints")
@@ -135,12 +123,12 @@ def test_two_strengths_give_one_plain_text_and_two_steered_ones(page: Page) -> N
     page.get_by_role("button", name="Generate").click()
     first = finished(page)
     assert all(text.startswith("The people next door are") for text in first)
-    set_strength(page, 12)
+    set_strength(page, 12, "12 σ")
     second = finished(page)
     assert second[0] == first[0]
     assert second[1] != first[1]
     expect(page.locator("#receipt")).to_contain_text("measured")
-    assert "--sigmas 0 12" in page.locator("#command textarea").input_value()
+    assert "--strengths 0 12" in page.locator("#command textarea").input_value()
 
 
 def test_arrow_keys_on_the_slider_start_again_with_the_same_seed(page: Page) -> None:
@@ -192,6 +180,63 @@ def test_two_checkpoints_grow_side_by_side(page: Page) -> None:
     assert len(finished(page)) == 4
 
 
+def test_a_method_brings_its_own_strength_and_hides_what_does_not_act(page: Page) -> None:
+    choose(page, "Beside it", "none")
+    page.get_by_role("button", name="More settings").click()
+    shown = {name: page.get_by_label(name, exact=True) for name in ("Heads", "Layers")}
+    expect(shown["Heads"]).to_be_visible()
+    expect(shown["Layers"]).to_be_hidden()
+    choose(page, "Method", "CAA: push the residual stream")
+    expect(page.locator("#strength")).to_contain_text("mean differences")
+    expect(shown["Layers"]).to_be_visible()
+    expect(shown["Heads"]).to_be_hidden()
+    assert page.locator('#strength input[type="range"]').get_attribute("max") == "4"
+    shown["Layers"].fill("0 2")
+    set_strength(page, 4, "4 mean differences to benign")
+    finished(page)
+    expect(page.locator("#receipt")).to_contain_text("the stream after 2 layers (L0 L2)")
+    assert "--strengths 0 4 --layers 0 2 --method caa" in page.locator("#command textarea").input_value()
+    choose(page, "Method", "Ablation: take a direction out")
+    page.get_by_label("Head outputs").check()
+    expect(shown["Heads"]).to_be_visible()
+    set_strength(page, 0.5, "50 % of a direction taken out")
+    finished(page)
+    expect(page.locator("#receipt")).to_contain_text("head in 1 layer")
+
+
+def test_heads_are_named_by_hand_behind_a_gate(page: Page) -> None:
+    choose(page, "Method", "ITI: push the best heads")
+    expect(page.locator("#strength")).to_contain_text("standard deviations")
+    page.get_by_label("Heads", exact=True).fill("L1H2 L0H3")
+    page.keyboard.press("Enter")
+    gate = page.get_by_label(re.compile("^number input for Gate"))
+    gate.fill("0.3")
+    gate.blur()
+    set_strength(page, 16, "16 σ to benign")
+    finished(page)
+    expect(page.locator("#receipt")).to_contain_text("2 heads in 2 layers (L0H3 L1H2)")
+    expect(page.locator("#receipt")).to_contain_text("The gate was open for")
+    assert "--heads 'L1H2 L0H3' --gate 0.3" in page.locator("#command textarea").input_value()
+    gate.fill("0")
+    gate.blur()
+    page.get_by_role("button", name="More settings").click()
+
+
+def test_a_price_in_nats_sets_the_slider_and_writes(page: Page) -> None:
+    page.get_by_label("Or what it may cost, in nats per token").fill("0.02")
+    page.get_by_role("button", name="Spend").click()
+    expect(page.locator("#note")).to_contain_text("on text that was held out")
+    strength = page.locator('#strength input[type="range"]').input_value()
+    assert 0 < float(strength) < 16
+    expect(page.locator("#note")).to_contain_text(f"ITI at {float(strength):.3f} costs")
+    expect(page.locator(".run.steered h3").first).to_contain_text(f"{strength} σ")
+    finished(page)
+    page.get_by_label("Or what it may cost, in nats per token").fill("9")
+    page.get_by_role("button", name="Spend").click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("nats per token")
+    page.get_by_test_id("toast-close").click()
+
+
 def test_the_map_is_walked_with_the_keyboard_and_enter_opens_a_head(page: Page) -> None:
     open_tab(page, "Probes")
     grids = page.locator("table[role=grid]")
@@ -233,47 +278,6 @@ def test_a_map_is_downloaded_and_says_what_it_shows(page: Page, folder: Path, tm
     assert all(mark.encode() in spread.read_bytes() for mark in fingerprints.values())
 
 
-def download(page: Page, which: str, folder: Path) -> Path:
-    button = page.locator(f"#save-{which}")
-    expect(button).to_be_enabled()
-    with page.expect_download() as started:
-        button.click()
-    file: Download = started.value
-    assert file.suggested_filename.endswith(".png" if which == "histogram" else f".{which}")
-    file.save_as(folder / file.suggested_filename)
-    return folder / file.suggested_filename
-
-
-LEAST_CONTRAST = """
-() => {
-  const pen = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const luminance = (colour) => {
-    pen.fillStyle = colour;
-    pen.fillRect(0, 0, 1, 1);
-    const [r, g, b] = [...pen.getImageData(0, 0, 1, 1).data].map((byte) => byte / 255)
-      .map((share) => (share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const button = document.querySelector(".headmap button");
-  const was = [button.className, button.style.cssText];
-  button.style.transition = "none";
-  let least = 21;
-  for (const kind of ["more", "less", "more muted", "less muted"]) {
-    button.className = kind;
-    for (let t = 0; t <= 1; t += 0.01) {
-      button.style.setProperty("--t", t);
-      const style = getComputedStyle(button);
-      const [dark, light] = [luminance(style.color), luminance(style.backgroundColor)].sort((a, b) => a - b);
-      least = Math.min(least, (light + 0.05) / (dark + 0.05));
-    }
-  }
-  [button.className, button.style.cssText] = was;
-  return least;
-}
-"""
-"""Of the numbers on the map with their cells (WCAG 2.2, without the thin hatching), over every shade there is."""
-
-
 def test_the_numbers_on_the_map_can_be_read_on_every_shade_in_light_and_dark(page: Page) -> None:
     open_tab(page, "Probes")
     expect(page.locator("table[role=grid]").first).to_be_visible()
@@ -297,13 +301,6 @@ def test_missing_probes_can_be_fitted_on_the_page(page: Page) -> None:
     page.locator("#fit").click()
     expect(page.locator("table[role=grid]")).to_have_count(1)
     expect(page.locator("#probes-notice")).not_to_contain_text("python -m probes fit")
-
-
-def choose(page: Page, label: str, option: str) -> None:
-    """Of the tab that is open."""
-    page.get_by_role("tabpanel").filter(visible=True).get_by_label(label, exact=True).click()
-    page.get_by_role("option", name=option, exact=True).filter(visible=True).click()
-    expect(page.get_by_role("listbox").filter(visible=True)).to_have_count(0)
 
 
 def test_a_narrow_screen_scrolls_the_map_and_not_the_page(page: Page) -> None:
