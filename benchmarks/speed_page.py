@@ -72,7 +72,7 @@ def chapter(size: dict[str, Any]) -> list[str]:
         "",
         f"{model['checkpoint']}, {model['dtype']} on {model['device']}, {_many(size['threads'], 'thread')}; "
         f"{size['n_heads']} heads in {size['n_layers']} layers steered, {size['n_tokens']} tokens, "
-        f"{size['repeats']} repeats. {_agreement(agreed)}",
+        f"{_many(size['repeats'], 'repeat')}. {_agreement(agreed)}",
         "",
         f"| | {columns} |",
         "|---|" + "---:|" * 2 * len(batches),

@@ -5,8 +5,11 @@ python -m benchmarks.steering --sizes demo 60m 1b --peers-python PEERS/bin/pytho
 
 All roads steer the same heads by the same vectors, at the last position, and write the same number of tokens. Before
 they are timed they must write the same words. They take turns inside each repeat, so that whatever else the machine
-does hits all of them; a ratio is taken within a repeat, and reported as a median with its quartiles. PEERS is an
-environment with the same torch and transformers, nnsight and pyvene; without it those two are left out.
+does hits all of them; a ratio is taken within a repeat, and reported as a median with its quartiles.
+
+The last two peers live in an environment of their own, with torch and transformers as here; without it they are left
+out: `python -m venv PEERS`, then `PEERS/bin/pip install torch==2.13.0 transformers==5.23.0 nnsight==0.8.1
+pyvene==0.1.8`.
 """
 
 from __future__ import annotations
