@@ -156,7 +156,7 @@ def test_texts_that_do_not_fit_into_memory_are_refused(lens: Lens, monkeypatch: 
 
 
 def test_activations_that_are_no_numbers_are_refused(lens: Lens) -> None:
-    weight = lens.model.model.layers[0].mlp.down_proj.weight.data
+    weight = lens.blocks[0].down
     kept = weight[0, 0].item()
     try:
         weight[0, 0] = math.nan

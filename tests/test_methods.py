@@ -7,13 +7,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
 from marked import EDITS, PREFIX, WORDS, marked, marked_lens
 from torch import Tensor
 
-from lens import Lens
+from lens import Lens, open_lens
 from steering import Dose, Row, Sampling, ShiftMissed, Shifts, Steering, fit, generate, hooked, steered
 from steering.decode import Decoder
 from steering.edit import Edit
@@ -197,6 +198,18 @@ def test_receipts_hold_and_a_miss_is_an_error(
     monkeypatch.setattr(Shifts, "_line_up", dropped)
     with pytest.raises(ShiftMissed, match="it was never reached"):
         generate(lens, [row], SAMPLED)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_receipts_of_methods_that_oppose_each_other_hold_in_half_precision(
+    lens: Lens, fitted: Fitted, dtype: str
+) -> None:
+    half = open_lens(lens.checkpoint, device="cpu", dtype=dtype, threads=1)
+    names = ["caa", "ablate", "mean-act", "leace", "mean-act, heads", "leace, heads"]
+    for pair in combinations(names, 2):
+        doses = tuple(dose for name in pair for dose in fitted[name][0].at(fitted[name][1]))
+        texts = generate(half, [Row(text.text, doses) for text in marked().texts[::29]], Sampling(max_tokens=1))
+        assert all(len(text.receipt.shifts) > 1 for text in texts)
 
 
 @pytest.mark.parametrize("name", [name for name, (plan, _) in EDITS.items() if plan.gate is not None])

@@ -80,6 +80,5 @@ def _kept(
 
 def _train_rows(texts: TextSet, probes: ProbeSet) -> list[int]:
     """The rows that the probes were fitted on: neither held out, nor a copy or partner of one that is."""
-    held_out = set(probes.test_rows)
-    known = {bond for row in held_out for bond in bonds(texts.texts[row])}
-    return [row for row in range(len(texts)) if row not in held_out and known.isdisjoint(bonds(texts.texts[row]))]
+    held_out = {bond for row in probes.test_rows for bond in bonds(texts.texts[row])}
+    return [row for row, text in enumerate(texts.texts) if held_out.isdisjoint(bonds(text))]

@@ -37,7 +37,7 @@ def leace(x: Float[Tensor, "text d"], labels: Bool[Tensor, "text"]) -> Affine:
 
     With any full covariance the classes' means meet exactly, so the guarantee on these texts holds under shrinkage
     too. Without it, few texts in many dimensions give directions of hardly any variance so much weight that other
-    positions and other texts would be thrown far. Keeping the covariance's trace would break the guarantee.
+    positions and other texts would be thrown far. The library's bound on the trace never binds for two classes.
     """
     fitter = LeaceFitter.fit(x, labels.to(x), shrinkage=True, constrain_cov_trace=False, svd_tol=NOTHING)
     eraser = fitter.eraser
