@@ -54,8 +54,9 @@ class Calibrated:
     """KL on the windows between them; bootstrap, n = windows."""
 
     def __str__(self) -> str:
+        unit = self.plan.rule.unit.split(",")[0]
         return (
-            f"{self.plan}: {self.strength:.4g} {self.plan.rule.unit} for {self.nats:g} nats per token "
+            f"{self.plan}: {self.strength:.4g} {unit} for {self.nats:g} nats per token "
             f"({self.kl:.4g} on {self.n_tokens:,} tokens; held out {self.held_out.value:.4g} "
             f"[{self.held_out.low:.4g}, {self.held_out.high:.4g}], n={self.held_out.n})"
         )

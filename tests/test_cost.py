@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from test_steering import DIRECTIONS, steering
 
-from lens import Lens
+from lens import Lens, open_lens
 from steering import Plan, Steering, cost, steered
 from steering.calibrate import TOLERANCE, Calibration, OutOfReach, calibrate, smallest
 from steering.cost import cut, log_probs, plain_text
@@ -133,6 +134,12 @@ def test_a_strength_spends_what_was_asked_and_says_what_it_spends_elsewhere(lens
     assert found.held_out.n == held_out.kl.n
     assert found.held_out.low < found.held_out.value < found.held_out.high
     assert f"standard deviations for {nats:g} nats per token" in str(found)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_strength_is_found_in_half_precision(tiny_folder: Path, dtype: str) -> None:
+    rounded = open_lens(str(tiny_folder), device="cpu", dtype=dtype, threads=1)
+    assert calibrate(rounded, steering(rounded), 0.2, TEXT, window=16).kl == pytest.approx(0.2, rel=TOLERANCE)
 
 
 def test_more_nats_are_more_strength_and_the_plain_model_is_read_once(

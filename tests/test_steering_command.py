@@ -247,9 +247,10 @@ def test_an_interrupted_command_keeps_what_was_written(
     steps, right = [], Batch.advance
 
     def interrupted(batch: Batch) -> None:
-        if len(steps) == 8 + 4:
+        steps.append(batch)
+        if len(steps) == 8 + 4 + 1:
             raise KeyboardInterrupt
-        steps.append(right(batch))
+        right(batch)
 
     monkeypatch.setattr(Batch, "advance", interrupted)
     monkeypatch.setattr(sys.modules["steering.__main__"], "ROWS_AT_ONCE", 1)
@@ -259,6 +260,15 @@ def test_an_interrupted_command_keeps_what_was_written(
     assert (second["n_tokens"], second["done"]) == (4, False)
     steps.clear()
     assert len(lines(run("generate", *words[:-1], "--n", 3, "--json"))) == 2  # and the others are not begun
+
+
+def test_what_grows_in_a_terminal_ends_as_what_goes_into_a_pipe(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [PROMPT, "--sigmas", 0, 8, *OURS_IN_WORDS, *SHORT]
+    piped = run("generate", *words)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    grown = run("generate", *words)
+    assert grown.endswith(piped)
+    assert grown.count("— 8 sigmas —") > piped.count("— 8 sigmas —")  # it was there before, growing
 
 
 def test_a_terminal_is_not_given_orders_by_a_model() -> None:
