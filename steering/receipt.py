@@ -133,7 +133,8 @@ def _at_one_place(
             slack = slack + eps * linear((strengths * own).sum(dim=0).abs(), W_O.abs())
         own = linear(own, W_O)
     requested, measured = (strengths * own).sum(dim=0), after - before
-    slack = slack + 2 * eps * requested.abs() + 1e-5 * requested.norm(dim=-1, keepdim=True)
+    rounded = 2 * eps * (strengths * own).abs().sum(dim=0)  # edits that oppose each other round one by one
+    slack = slack + rounded + 1e-5 * requested.norm(dim=-1, keepdim=True)
     if bool((miss := (measured - requested).abs() - slack).isnan().any() or (miss > 0).any()):
         row = int(miss.nan_to_num(nan=torch.inf).amax(dim=-1).argmax())
         asked, arrived = requested[row].norm().item(), measured[row].norm().item()
