@@ -22,6 +22,10 @@ NAMES = {
 }
 PEERS = ("pre-hooks", "TransformerLens", "nnsight", "pyvene")
 OF_PLAIN, OF_GENERATE, TOGETHER, OF_SLOWEST_PEER = 0.95, {"demo": 1.5, "1b": 1.0}, 2.5, 3.0
+ONCE = (
+    " In bfloat16 on a CPU `generate` copies the whole unembedding once in each call, behind the prompt; roads through "
+    "it pay this too, and the longer the text the less it shows."
+)
 PAGE_SECONDS, FIRST_TOKEN_SECONDS = 15, 0.5
 """What was promised."""
 
@@ -72,7 +76,7 @@ def chapter(size: dict[str, Any]) -> list[str]:
         "",
         f"{model['checkpoint']}, {model['dtype']} on {model['device']}, {_many(size['threads'], 'thread')}; "
         f"{size['n_heads']} heads in {size['n_layers']} layers steered, {size['n_tokens']} tokens, "
-        f"{_many(size['repeats'], 'repeat')}. {_agreement(agreed)}",
+        f"{_many(size['repeats'], 'repeat')}. {_agreement(agreed)}{ONCE * (model['dtype'] == 'bfloat16')}",
         "",
         f"| | {columns} |",
         "|---|" + "---:|" * 2 * len(batches),

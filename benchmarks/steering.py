@@ -58,8 +58,8 @@ class Size:
 
 SIZES: dict[str, Size] = {
     "demo": Size("float32", (1, 4, 16), n_tokens=64, repeats=15, threads=1),
-    "60m": Size("float32", (1, 4, 16), n_tokens=32, repeats=9, threads=2),
-    "1b": Size("bfloat16", (1, 4), n_tokens=16, repeats=5, threads=2),
+    "60m": Size("float32", (1, 4, 16), n_tokens=32, repeats=7, threads=2),
+    "1b": Size("bfloat16", (1, 4), n_tokens=24, repeats=5, threads=2),
 }
 """demo is one of our checkpoints; the others have the shapes of the recipes and random weights."""
 TOLERANCE = {"float32": 0.0, "bfloat16": 0.1}
