@@ -91,8 +91,8 @@ def main(
     print(f"{lens.checkpoint.name}, {len(plain)} pairs of {max_tokens} tokens, {iti.plan}, seed {seed}\n")
     print("| sigmas | steered − plain (nats per token) | variance: own samples ÷ the same |\n|---:|---:|---:|")
     for strength in strengths:
-        steered = [surprisal(lens, iti.at(strength), chosen, sampling) for chosen in (here, there)]
-        found = saving(plain, *steered, strength, seed)
+        same, others = (surprisal(lens, iti.at(strength), chosen, sampling) for chosen in (here, there))
+        found = saving(plain, same, others, strength, seed)
         print(f"| {strength:g} | {found.difference:+.3f} | {found.ratio} |")
 
 

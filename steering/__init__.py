@@ -1,6 +1,8 @@
 """Turn it up or down: change what a model computes while it writes, and say what that did and what it cost."""
 
+from steering.bake import NotBaked, bake
 from steering.batch import Row
+from steering.calibrate import Calibrated, OutOfReach, calibrate
 from steering.cost import Cost, cost
 from steering.dose import Dose, Doses, Steering
 from steering.edit import Affine, Edit, Gate, Site
@@ -10,16 +12,21 @@ from steering.plan import METHODS, Plan
 from steering.receipt import Receipt, Shift, ShiftMissed
 from steering.sampling import Sampling, gumbel, next_tokens
 from steering.steerer import Shifts, WrongModel, hooked, steered
+from steering.store import NoFit
 
 __all__ = [
     "METHODS",
     "Affine",
+    "Calibrated",
     "Cost",
     "Dose",
     "Doses",
     "Edit",
     "Gate",
     "Generation",
+    "NoFit",
+    "NotBaked",
+    "OutOfReach",
     "Plan",
     "Receipt",
     "Row",
@@ -31,6 +38,8 @@ __all__ = [
     "Steering",
     "Step",
     "WrongModel",
+    "bake",
+    "calibrate",
     "cost",
     "fit",
     "generate",

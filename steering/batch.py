@@ -43,7 +43,7 @@ class Batch:
     """Rows on their way: the model is edited only while `advance` computes, and no hook is hung up."""
 
     def __init__(self, lens: Lens, rows: Sequence[Row], sampling: Sampling) -> None:
-        prompts = [_encode(lens, row.read, sampling) for row in rows]
+        prompts = [encoded(lens, row.read, sampling) for row in rows]
         self._lens, self._sampling, self._rows = lens, sampling, rows
         self._shifts = Shifts(lens, [row.doses for row in rows])
         self._room = [min(sampling.max_tokens, lens.n_context - len(prompt)) for prompt in prompts]
@@ -150,7 +150,7 @@ class Batch:
         self._noise_of = torch.tensor(noise_of)
 
 
-def _encode(lens: Lens, prompt: str, sampling: Sampling) -> list[int]:
+def encoded(lens: Lens, prompt: str, sampling: Sampling) -> list[int]:
     """A prompt's tokens, refused where no token fits behind them."""
     if sampling.max_tokens >= lens.n_context:
         raise ValueError(

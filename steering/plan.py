@@ -74,20 +74,34 @@ class Plan:
     """Of the random directions; the others need none."""
 
     def __post_init__(self) -> None:
+        known_method = isinstance(self.method, str) and self.method in METHODS
         for name, value, known in (
             ("method", self.method, tuple(METHODS)),
             ("kind", self.kind, get_args(Kind)),
             ("positions", self.positions, POSITIONS),
-            ("where", self.where, (None, *self.rule.where) if self.method in METHODS else (None,)),
+            ("where", self.where, (None, *self.rule.where) if known_method else (None,)),
         ):
             if value not in known:
                 choices = ", ".join(repr(choice) for choice in known if choice is not None)
                 raise ValueError(f"{name} is one of {choices}; got {value!r}.")
+        self._refuse_other_types()
         object.__setattr__(self, "layers", tuple(self.layers))
         _check_heads(self.heads)
         self._refuse_what_does_not_act()
         if self.gate is not None and not (isinstance(self.gate, int | float) and self.gate >= 0):
             raise ValueError(f"gate is a probability from 0 up (above 1 it never opens); got {self.gate!r}.")
+
+    def _refuse_other_types(self) -> None:
+        """A plan may come from a file of someone's own."""
+        layers = isinstance(self.layers, tuple | list) and all(type(n) is int and n >= 0 for n in self.layers)
+        for name, is_right, what in (
+            ("probes", isinstance(self.probes, str), "the name of a probe set"),
+            ("layers", layers, "a list of numbers from 0 up, such as [2, 3]"),
+            ("sigma_from", isinstance(self.sigma_from, str | None), "the name of a probe set, or nothing"),
+            ("seed", type(self.seed) is int, "a whole number"),
+        ):
+            if not is_right:
+                raise ValueError(f"{name} is {what}; got {getattr(self, name)!r}.")
 
     def _refuse_what_does_not_act(self) -> None:
         """A choice that the method does not look at would be recorded and change nothing."""
@@ -139,7 +153,7 @@ class Plan:
                     "the best head does with shuffled labels. Ask for a number of heads, or use other probes."
                 )
             return above
-        n = default_n_heads(len(ranked)) if self.heads is None else self.heads
+        n = default_n_heads(len(ranked)) if self.heads is None else int(self.heads)
         if n > len(ranked):
             raise ValueError(f"{probes.checkpoint} has {len(ranked)} heads; the plan asks for {n}. Ask for fewer.")
         return ranked[:n]

@@ -32,10 +32,12 @@ class Sampling:
     """The same seed gives the same words on the same prompt."""
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ValueError(f"temperature is 0 or more, 1 for the model's own distribution; got {self.temperature}.")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is a share of the probability, above 0 and at most 1; got {self.top_p}.")
+        if self.temperature != 0 and not 1e-3 <= self.temperature <= 1e3:  # beyond, float32 has no numbers left
+            raise ValueError(
+                f"temperature is 0, or from 0.001 to 1000, 1 for the model's own distribution; got {self.temperature}."
+            )
+        if not 1e-6 <= self.top_p <= 1:
+            raise ValueError(f"top_p is a share of the probability, 0.000001 to 1; got {self.top_p}.")
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens is a number of tokens from 1 up; got {self.max_tokens}.")
 

@@ -57,7 +57,7 @@ def test_the_steering_command_of_the_readme_writes_every_strength() -> None:
     written = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert [f"— {s} sigmas —" in written for s in (4, 8, 12)] == [True] * 3
     assert "— plain —" in written
-    assert "12 sigmas on 6 heads" in written
+    assert "at 12: 6 edits in" in written
 
 
 def test_the_probing_command_of_the_readme_fits_a_file_of_ones_own(tmp_path: Path) -> None:
