@@ -16,7 +16,7 @@ from torch import Tensor
 from lens.files import write_atomically
 from lens.model import EmptyPrompt, Lens, positions
 
-CPU_BATCH, GPU_BATCH = 2_048, 32_768
+CPU_BATCH, GPU_BATCH = 1_024, 32_768
 """Tokens in a batch, padding included: a CPU is fastest while a batch stays in its cache, a GPU with large ones."""
 
 
@@ -146,8 +146,12 @@ def _watched(lens: Lens) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
     """Inside the `with`, every layer leaves its last position behind: padding is on the left, so it is a real one."""
     heads: list[Tensor] = []
     residual: list[Tensor] = []
+    layers = lens.model.model.layers
     with ExitStack() as undo:
-        for layer in lens.model.model.layers:
+        # nothing reads the other positions of the last layer: what stands behind its attention skips them
+        for module in (layers[-1].self_attn.o_proj, layers[-1].mlp):
+            undo.callback(module.register_forward_pre_hook(lambda module, inputs: (inputs[0][:, -1:],)).remove)
+        for layer in layers:
             # clones, because a view of one position would keep all of them in memory
             watch_heads = layer.self_attn.o_proj.register_forward_pre_hook(
                 lambda module, inputs: heads.append(inputs[0][:, -1].clone())
