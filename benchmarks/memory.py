@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gc
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Annotated
 import torch
 import tyro
 
+from benchmarks.random_models import random_model
 from lens import Lens, open_lens
 from steering import Row, Sampling, generate
 
@@ -67,21 +67,6 @@ def _use(lens: Lens) -> None:
     generate(lens, [Row("The people next door")], Sampling(max_tokens=2))
 
 
-def write_random_olmo(folder: Path) -> Path:
-    """A checkpoint of OLMo-1B's shape with random weights in bfloat16; the demo's tokenizer will do."""
-    from transformers import OlmoConfig, OlmoForCausalLM
-
-    config = OlmoConfig(
-        vocab_size=50304, hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=16,
-        eos_token_id=0, pad_token_id=1, tie_word_embeddings=True, dtype=torch.bfloat16,
-    )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        OlmoForCausalLM._from_config(config).save_pretrained(folder)
-    shutil.copy(DEMO / "tokenizer.json", folder)
-    return folder
-
-
 def in_a_fresh_process(folder: Path, dtype: str) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.memory", "--checkpoint", str(folder), "--dtype", dtype, "--here"]
     return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
@@ -123,7 +108,7 @@ def main(
         print(json.dumps(opened(checkpoint, dtype)))
         return
     with tempfile.TemporaryDirectory() as aside:
-        folder = checkpoint or write_random_olmo(Path(aside) / "random-1b")
+        folder = checkpoint or random_model("1b", Path(aside), dtype)
         found = [in_a_fresh_process(folder.resolve(), dtype) for _ in range(repeats)]
     print(table(found, dtype))
     if as_json:

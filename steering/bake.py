@@ -27,7 +27,7 @@ from lens import Checkpoint, Lens, open_lens
 from lens.checkpoint import CARD, TOKENIZER
 from lens.files import flush_folder, write_atomically
 from lens.opening import DTYPES
-from steering.cost import WINDOW, cost
+from steering.cost import WINDOW, cost, plain_text
 from steering.dose import Dose, Doses
 from steering.edit import Site
 from steering.model_card import card, readme
@@ -36,7 +36,6 @@ from steering.steerer import Shifts, by_site, check_fits, hooked, matrix, o_proj
 TOLERANCE = 1e-4
 """Largest difference between a logit of the baked model and one of the hooked model, both in float32."""
 TEXTS_COMPARED = 4
-BUILTIN_TEXT = Path(__file__).parent / "builtin" / "plain.txt"
 COPIED = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 NOTHING_WRITTEN = "Nothing was kept. `python -m steering generate` steers without baking; report this with the plan."
 
@@ -67,7 +66,7 @@ def bake(
     acting = tuple(_bakeable(lens, dose) for dose in doses if dose.strength)
     if not acting:
         raise NotBaked("There is nothing to bake: every strength is 0. Give one, such as --sigmas 8.")
-    text = BUILTIN_TEXT.read_text(encoding="utf-8") if text is None else text
+    text = plain_text() if text is None else text
     plain = lens if lens.dtype == torch.float32 else open_lens(lens.checkpoint, str(lens.device), "float32")
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as aside:

@@ -285,3 +285,14 @@ def test_a_lens_that_computes_in_bfloat16_bakes_the_file_s_own_numbers(lens: Len
     rough = open_lens(lens.checkpoint, "cpu", "bfloat16")
     child = open_lens(bake(rough, pushes(lens).at(8), tmp_path / "baked", text=TEXT), "cpu")
     assert torch.equal(child.model.model.layers[0].mlp.up_proj.weight, lens.model.model.layers[0].mlp.up_proj.weight)
+
+
+def test_the_tokenizer_goes_along_as_it_was_or_is_completed(lens: Lens, tmp_path: Path) -> None:
+    files = ("tokenizer.json", "tokenizer_config.json")
+    child = bake(lens, pushes(lens).at(8), tmp_path / "baked", text=TEXT).folder
+    for file in files:
+        assert (child / file).read_bytes() == (lens.checkpoint.folder / file).read_bytes()
+    (child / files[1]).unlink()  # some folders hold no more than the vocabulary
+    parent = open_lens(Checkpoint.open(child), "cpu")
+    grandchild = bake(parent, pushes(parent).at(8), tmp_path / "again", text=TEXT).folder
+    assert json.loads((grandchild / files[1]).read_text())["eos_token"] == "<|endoftext|>"
