@@ -15,6 +15,8 @@ from lens.bench import Bench
 from steering import Plan, Row, Sampling, cost, fit, generate
 from steering.asked import asked, command
 from steering.cost import plain_text
+from steering.plan import METHODS
+from steering.scale import GIST, SCALES
 from steering.views import Stopped, grow, methods_for, spend
 from tests.conftest import write_tiny_olmo
 
@@ -122,3 +124,11 @@ def test_stop_ends_the_search_for_a_strength(bench: Bench) -> None:
     with pytest.raises(Stopped):
         spend(bench, asked(bench, **GIVEN), 0.05, sign, quiet, press)
     assert len(tries) == 1
+
+
+def test_the_slider_reaches_every_strength_that_nats_can_buy() -> None:
+    assert SCALES["caa"].reaching(8.213).most == 9
+    assert SCALES["iti"].reaching(5.237).most == SCALES["iti"].most
+    assert (5.237 / SCALES["iti"].reaching(5.237).step) % 1 == pytest.approx(0, abs=1e-6)
+    assert all(scale.most <= METHODS[method].most for method, scale in SCALES.items())
+    assert list(SCALES) == list(METHODS) == list(GIST)
