@@ -77,9 +77,10 @@ def grow(bench: Bench, run: Asked, sign: Event, on_progress: OnProgress) -> Iter
 
 
 def fitted_to(lens: Lens, run: Asked, on_progress: OnProgress) -> Steering:
-    """The run's plan, fitted to one checkpoint."""
+    """The run's plan, fitted to one checkpoint. Fits of chosen heads or layers are not kept: visitors have many."""
+    usual = run.plan.heads is None and not run.plan.layers
     try:
-        return fit(run.plan, lens, on_progress=on_progress)
+        return fit(run.plan, lens, on_progress=on_progress, keep=usual)
     except NoFit as error:
         raise Refused(f"{error} Or choose the built-in probes, whose texts are here.") from error
 

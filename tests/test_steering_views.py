@@ -6,12 +6,14 @@ import html
 import json
 import shlex
 import sys
+from pathlib import Path
 from threading import Event
 
 import pytest
 
 import steering.__main__
 from lens.bench import Bench
+from probes import builtin, probe_checkpoint
 from steering import Plan, Row, Sampling, cost, fit, generate
 from steering.asked import asked, command
 from steering.cost import plain_text
@@ -132,3 +134,17 @@ def test_the_slider_reaches_every_strength_that_nats_can_buy() -> None:
     assert (5.237 / SCALES["iti"].reaching(5.237).step) % 1 == pytest.approx(0, abs=1e-6)
     assert all(scale.most <= METHODS[method].most for method, scale in SCALES.items())
     assert list(SCALES) == list(METHODS) == list(GIST)
+
+
+def test_fits_of_a_visitor_s_own_heads_and_layers_leave_no_files(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, device="cpu", threads=1)
+    write_tiny_olmo(tmp_path / "tiny")
+    with bench.pool.lens(bench.checkpoint("tiny")) as lens:
+        probe_checkpoint(lens, builtin())
+
+    def written(**given: object) -> int:
+        act = {"a": "tiny", "method": "mean-act", "strength": 1, "length": 1, **given}
+        list(grow(bench, asked(bench, **{**GIVEN, **act}), Event(), quiet))
+        return len(list((tmp_path / "tiny" / "steering").glob("*.json")))
+
+    assert [written(layers="1"), written(where="heads", heads="L0H1"), written(), written()] == [0, 0, 1, 1]

@@ -174,8 +174,9 @@ def _write(model: OlmoForCausalLM, tokenizer: Tokenizer, details: Mapping[str, A
         file.chmod(0o644)  # transformers keeps weights to their owner; a server may run as somebody else
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
-    if (folder / "probes").is_dir():  # they name the weights they belong to, and are refused if those are others
-        shutil.copytree(folder / "probes", aside / "probes")
+    for fitted in ("probes", "steering"):  # they name the weights they belong to, and are refused if those are others
+        if (folder / fitted).is_dir():
+            shutil.copytree(folder / fitted, aside / fitted)
     if folder.exists():
         shutil.rmtree(folder)
     os.replace(aside, folder)

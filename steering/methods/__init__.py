@@ -26,10 +26,13 @@ IN_SEQUENCE: Mapping[str, Fitter] = {
 OnProgress = Callable[[int, int], None]
 
 
-def fit(plan: Plan, lens: Lens, texts: TextSet | None = None, on_progress: OnProgress | None = None) -> Steering:
+def fit(
+    plan: Plan, lens: Lens, texts: TextSet | None = None, on_progress: OnProgress | None = None, keep: bool = True
+) -> Steering:
     """Fit a plan to a checkpoint, from the probes that lie beside it.
 
-    act, mean-act and leace need the texts of these probes: they are fitted once and kept beside the checkpoint.
+    act, mean-act and leace need the texts of these probes: they are fitted once and, unless told otherwise, kept beside
+    the checkpoint.
     """
     fingerprint = lens.checkpoint.fingerprint
     if plan.site is None:
@@ -37,7 +40,7 @@ def fit(plan: Plan, lens: Lens, texts: TextSet | None = None, on_progress: OnPro
         return Steering(plan, fingerprint, prefix=words)
     probes = ProbeSet.load(lens.checkpoint, plan.probes)
     if plan.method in IN_SEQUENCE:
-        edits = _kept(plan, lens, probes, texts, on_progress)
+        edits = _in_sequence(plan, lens, probes, texts, on_progress, keep)
     else:
         edits = _from_probes(plan, lens, probes)
     return Steering(plan, fingerprint, edits if plan.gate is None else gate.gated(edits, probes, plan.gate))
@@ -52,10 +55,10 @@ def _from_probes(plan: Plan, lens: Lens, probes: ProbeSet) -> tuple[Edit, ...]:
     return iti.edits(iti.directions(plan, probes, sigmas_of), lens.grid.n_heads)
 
 
-def _kept(
-    plan: Plan, lens: Lens, probes: ProbeSet, texts: TextSet | None, on_progress: OnProgress | None
+def _in_sequence(
+    plan: Plan, lens: Lens, probes: ProbeSet, texts: TextSet | None, on_progress: OnProgress | None, keep: bool
 ) -> tuple[Edit, ...]:
-    """The fit that lies beside the checkpoint, else a new one, which is put there."""
+    """The fit that lies beside the checkpoint, else a new one."""
     if texts is None and (ours := builtin()).digest == probes.texts_digest:
         texts = ours
     if texts is not None and texts.digest != probes.texts_digest:
@@ -74,7 +77,8 @@ def _kept(
     labels = torch.tensor([texts.texts[row].label for row in train])
     units, fitter = units_of(plan, probes), IN_SEQUENCE[plan.method]
     edits = fit_in_sequence(lens, words, labels, units, fitter, plan, on_progress)
-    store.save(lens, plan, probes, edits)
+    if keep:
+        store.save(lens, plan, probes, edits)
     return edits
 
 
