@@ -55,12 +55,13 @@ def test_kept_steps_become_checkpoints_of_their_own(trained: Path, tmp_path: Pat
         export(made(tmp_path / "early", 2), tmp_path)
 
 
-def test_an_export_again_keeps_the_probes_that_were_fitted_meanwhile(trained: Path, tmp_path: Path) -> None:
-    probes = export(trained, tmp_path, 8) / "probes" / "mine.json"
-    probes.parent.mkdir()
-    probes.write_text("{}")
-    assert export(trained, tmp_path, 8) / "probes" / "mine.json" == probes
-    assert probes.read_text() == "{}"
+@pytest.mark.parametrize("kind", ["probes", "steering"])
+def test_an_export_again_keeps_what_was_fitted_meanwhile(trained: Path, tmp_path: Path, kind: str) -> None:
+    fitted = export(trained, tmp_path, 8) / kind / "mine.json"
+    fitted.parent.mkdir()
+    fitted.write_text("{}")
+    assert export(trained, tmp_path, 8) / kind / "mine.json" == fitted
+    assert fitted.read_text() == "{}"
 
 
 def test_the_held_out_curve_ends_where_the_exported_model_is(trained: Path, tmp_path: Path) -> None:
