@@ -2,7 +2,8 @@
 
 At the size of the demo checkpoints a token costs more Python than arithmetic, so queries, keys and values come from one
 product and the MLP's two inner projections from another. The fused matrices take the place of the weights they are made
-of, which become views of them: no second copy. The plain model stays the road that tests hold this one to.
+of, which become views of them: no second copy. All other weights move, too, from the mapped file into memory, which is
+faster to read, and the file is let go. The plain model stays the road that tests hold this one to.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class Block:
         return linear(self.act(gate) * up, self.down)
 
 
+@torch.inference_mode(False)  # weights made inside it could never have gradients again
 def blocks(model: OlmoForCausalLM) -> list[Block]:
     """The model's layers, from the embedding's side; call it when the model is where it will stay."""
     config, d_head = model.config, model.model.layers[0].self_attn.head_dim
@@ -101,13 +103,16 @@ def blocks(model: OlmoForCausalLM) -> list[Block]:
         projections = heads.q_proj, heads.k_proj, heads.v_proj
         qkv, gate_up = fused([p.weight for p in projections]), fused([mlp.gate_proj.weight, mlp.up_proj.weight])
         qkv_bias = None if heads.q_proj.bias is None else fused([p.bias for p in projections])
-        weights = qkv, qkv_bias, heads.o_proj.weight.data, heads.o_proj.bias, gate_up, mlp.down_proj.weight.data
+        o, o_bias = (None if part is None else fused([part]) for part in (heads.o_proj.weight, heads.o_proj.bias))
+        weights = qkv, qkv_bias, o, o_bias, gate_up, fused([mlp.down_proj.weight])
         found.append(Block(*weights, mlp.act_fn, *shape))
+    for weight in {model.model.embed_tokens.weight, model.lm_head.weight}:  # one, where they are tied
+        fused([weight])
     return found
 
 
 def fused(parts: Sequence[torch.nn.Parameter]) -> Tensor:
-    """Weights or biases of one input as a single tensor, of which the parts are views from then on."""
+    """Weights or biases of one input as a single tensor of its own, of which the parts are views from then on."""
     whole = torch.cat([part.data for part in parts])
     for part, view in zip(parts, whole.split([len(part) for part in parts]), strict=True):
         part.data = view
