@@ -16,7 +16,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ import tyro
 
 from benchmarks.roads import Spread
 from lens import Lens, gather, open_lens, positions
-from lens.activations import CPU_BATCH, GPU_BATCH, _batches
+from lens.activations import encode_ends, sorted_batches
 from probes import builtin
 
 ROOT = Path(__file__).parent.parent
@@ -51,14 +51,18 @@ class Gathering:
     of_bare: Spread
     of_one_by_one: Spread
 
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Gathering:
+        """From what was written as JSON."""
+        return cls(**{**plain, **{name: Spread(**plain[name]) for name in ("of_bare", "of_one_by_one")}})
+
 
 def measure(lens: Lens, n_texts: int, repeats: int) -> Gathering:
     """All roads over the built-in texts."""
     texts = builtin().texts[:n_texts]
     words, labels, groups = zip(*((text.text, text.label, text.group) for text in texts), strict=True)
-    rows = [row[-lens.n_context :] for row in lens.encode_all(words)]
-    budget = CPU_BATCH if lens.device.type == "cpu" else GPU_BATCH
-    batches = [lens.pad([rows[i] for i in batch]) for batch in _batches([len(row) for row in rows], budget)]
+    rows = encode_ends(lens, words)
+    batches = [lens.pad([rows[i] for i in batch]) for batch in sorted_batches(lens, rows)]
     roads = (
         lambda: gather(lens, words, labels, groups),
         lambda: bare(lens, batches),

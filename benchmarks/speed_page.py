@@ -1,15 +1,37 @@
-"""The page of `python -m benchmarks.steering`, from its numbers alone."""
+"""The page of docs/performance.md, from the numbers of its benchmarks alone.
+
+python -m benchmarks.speed_page --steering DEMO.json 60M.json 1B.json --gathering G1.json G2.json --memory M.json \
+  --json docs/performance.json --markdown docs/performance.md
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from benchmarks import gather, memory
+from lens import write_atomically
 
 HEAD = """# How fast it is
 
-Written by `python -m benchmarks.steering --sizes demo 60m 1b --peers-python PEERS/bin/python --json
-docs/performance.json --markdown docs/performance.md`. All roads steer the same model by the same vectors, write as many
-tokens with as many threads, are first shown to write the same words, and take turns in one run. Quote the ratios:
-absolute times are those of one machine. Ratios are medians of those within a repeat, with their quartiles.
+Written by `python -m benchmarks.speed_page` from the numbers of `python -m benchmarks.steering --sizes demo
+--peers-python PEERS/bin/python`, the same for `60m` and `1b`, `benchmarks.gather` and `benchmarks.memory`. All roads
+steer the same model by the same vectors, write as many tokens with as many threads, are first shown to write the same
+words, and take turns in one run. Quote the ratios: absolute times are those of one machine. Ratios are medians of those
+within a repeat, with their quartiles.
+"""
+GATHERING = """## Gathering activations
+
+The bare pass has its batches made beforehand. One text at a time is how the ITI code gathers: the whole model, every
+hidden state, all positions.
+"""
+MEMORY = """## Memory of an open checkpoint
+
+The plain model, the decoding loop and the bridge share one copy of the weights; while it is made, pages of the mapped
+file count too, which the system can drop.
 """
 NAMES = {
     "ours": "our loop, steered",
@@ -38,7 +60,12 @@ def page(found: dict[str, Any]) -> str:
         versions |= size["versions"]
     words = ", ".join(f"{name} {number}" for name, number in versions.items())
     about = f"{machine['cpu']}, {machine['n_cores']} cores, load {machine['load_at_start']} at the start; {words}."
-    return "\n".join([HEAD, about, "", *aims(found), *(line for size in found["sizes"] for line in chapter(size))])
+    lines = [HEAD, about, "", *aims(found), *(line for size in found["sizes"] for line in chapter(size))]
+    if taken := found.get("gathering"):
+        lines += [GATHERING, *(f"{gather.table(gather.Gathering.of(one))}\n" for one in taken)]
+    if grown := found.get("memory"):
+        lines += [MEMORY, memory.table(grown, "bfloat16"), ""]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def aims(found: dict[str, Any]) -> list[str]:
@@ -121,3 +148,34 @@ def _rows(n: int) -> str:
 
 def _many(n: int, what: str) -> str:
     return f"{n} {what}{'s' * (n != 1)}"
+
+
+def main(
+    steering: tuple[Path, ...],
+    gathering: tuple[Path, ...] = (),
+    memory: Path | None = None,
+    as_json: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+    markdown: Path | None = None,
+) -> None:
+    """Put the numbers of several runs on one page.
+
+    Args:
+        steering: Of `benchmarks.steering`, a file for each run.
+        gathering: Of `benchmarks.gather`.
+        memory: Of `benchmarks.memory`.
+        as_json: File for all numbers.
+        markdown: File for the page.
+    """
+    runs = [json.loads(path.read_text()) for path in steering]
+    found = {**runs[0], "sizes": [size for run in runs for size in run["sizes"]]}
+    found |= {"gathering": [json.loads(path.read_text()) for path in gathering]}
+    found |= {"memory": json.loads(memory.read_text())} if memory else {}
+    print(page(found))
+    if as_json:
+        write_atomically(as_json, json.dumps(found, indent=1) + "\n")
+    if markdown:
+        write_atomically(markdown, page(found))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -86,12 +86,11 @@ def gather(
     """
     if not len(texts) == len(labels) == len(groups) > 0:
         raise ValueError(f"Every text needs a label and a group: {len(texts)}, {len(labels)} and {len(groups)} came.")
-    rows, grid = _encode_ends(lens, texts), lens.grid
+    rows, grid = encode_ends(lens, texts), lens.grid
     heads = torch.empty(len(rows), grid.n_layers, grid.n_heads, grid.d_head)
     residual = torch.empty(len(rows), grid.n_layers, lens.d_model)
     done = 0
-    budget = CPU_BATCH if lens.device.type == "cpu" else GPU_BATCH
-    for batch in _batches([len(row) for row in rows], budget):
+    for batch in sorted_batches(lens, rows):
         z, x = _last_positions(lens, [rows[index] for index in batch])
         heads[batch], residual[batch] = z.float().cpu().view(-1, *heads.shape[1:]), x.float().cpu()
         done += len(batch)
@@ -102,7 +101,7 @@ def gather(
         residual,
         torch.tensor([bool(label) for label in labels]),
         tuple(groups),
-        lens.checkpoint.fingerprint,
+        lens.fingerprint,
         digest_texts(texts, labels),
     )
 
@@ -115,7 +114,8 @@ def digest_texts(texts: Sequence[str], labels: Sequence[bool]) -> str:
     return digest.hexdigest()
 
 
-def _encode_ends(lens: Lens, texts: Sequence[str]) -> list[list[int]]:
+def encode_ends(lens: Lens, texts: Sequence[str]) -> list[list[int]]:
+    """Tokens of each text; of one longer than the context, its end."""
     rows = lens.encode_all(texts)
     empty = next((number for number, row in enumerate(rows) if not row), None)
     if empty is not None:
@@ -123,11 +123,12 @@ def _encode_ends(lens: Lens, texts: Sequence[str]) -> list[list[int]]:
     return [row[-lens.n_context :] for row in rows]
 
 
-def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+def sorted_batches(lens: Lens, rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
     """Row numbers by length, longest first: little padding, and what does not fit into memory fails at once."""
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    budget = CPU_BATCH if lens.device.type == "cpu" else GPU_BATCH
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
     while order:
-        n_rows = max(1, budget // lengths[order[0]])
+        n_rows = max(1, budget // len(rows[order[0]]))
         yield order[:n_rows]
         order = order[n_rows:]
 

@@ -41,6 +41,8 @@ class Lens:
         self.model = model
         """The plain Hugging Face model, the fast road: in eval mode, without gradients for its weights."""
         self.tokenizer = tokenizer
+        self.fingerprint = checkpoint.fingerprint
+        """Of the weights as they were when they were opened; the files may change behind an open lens."""
         n_layers, n_heads = model.config.num_hidden_layers, model.config.num_attention_heads
         self.grid = HeadGrid(n_layers, n_heads, model.model.layers[0].self_attn.head_dim)
         self.d_model: int = model.config.hidden_size
@@ -70,7 +72,7 @@ class Lens:
         """What a receipt says about the model that computed."""
         return {
             "checkpoint": self.checkpoint.name,
-            "fingerprint": self.checkpoint.fingerprint,
+            "fingerprint": self.fingerprint,
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
             "threads": self.threads,

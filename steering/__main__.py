@@ -179,7 +179,7 @@ def bake(
 
 def write(lens: Lens, rows: Sequence[Row], sampling: Sampling, as_json: bool, hide: Callable[[str], str]) -> None:
     """Print what is written, some rows at a time; Ctrl-C ends it and keeps what there is."""
-    receipts: list[Receipt] = []
+    strongest: Receipt | None = None
     for first in range(0, len(rows), ROWS_AT_ONCE):
         some = rows[first : first + ROWS_AT_ONCE]
         progress(f"Texts {first + 1:,} to {first + len(some):,} of {len(rows):,}")
@@ -189,11 +189,16 @@ def write(lens: Lens, rows: Sequence[Row], sampling: Sampling, as_json: bool, hi
         if last is None:
             break
         print(json_lines(some, last) if as_json else page(some, last, hide), flush=True)
-        receipts += last.receipts
+        strongest = max([*last.receipts, *([strongest] if strongest else [])], key=most)
         if not all(last.done):
             break
-    if receipts and not as_json:
-        print(max(receipts, key=lambda receipt: max((abs(strength) for _, strength in receipt.doses), default=0)))
+    if strongest and not as_json:
+        print(strongest)
+
+
+def most(receipt: Receipt) -> float:
+    """The largest strength of a row."""
+    return max((abs(strength) for _, strength in receipt.doses), default=0.0)
 
 
 def until_interrupted(steps: Iterator[Step]) -> Step | None:
@@ -245,6 +250,8 @@ def main() -> None:
     except OSError as error:
         progress()
         sys.exit(f"{error.filename}: {error.strerror}." if error.filename else f"{error}")
+    except (KeyError, IndexError):  # no sentence of ours
+        raise
     except (ValueError, LookupError, ShiftMissed) as error:
         progress()
         sys.exit(f"{error}")

@@ -77,7 +77,7 @@ def bake(
         _write_model(plain, baked_weights(plain, acting, DTYPES[dtype]), folder)
         said("Comparing with the hooked model")
         difference = _compared(plain, acting, folder, DTYPES[dtype], text)
-        write_atomically(folder / "README.md", readme(plain, acting, out.name, difference, price))
+        write_atomically(folder / "README.md", readme(plain, acting, out.name, difference, price, dtype))
         write_atomically(folder / CARD, json.dumps(card(plain, acting, out.name, difference, price), indent=1))
         _flush(folder)
         os.rename(folder, out)  # refused by the system if somebody else has filled `out` since
@@ -169,6 +169,12 @@ def _compared(lens: Lens, doses: Doses, folder: Path, dtype: torch.dtype, text: 
     for tokens in _texts(lens, text):
         with hooked(lens, shifts, "all"):
             asked = lens.plain_logits(tokens)
+        moved = (asked - lens.plain_logits(tokens)).abs().max().item()
+        if not moved > 10 * TOLERANCE:
+            raise NotBaked(
+                f"So little steering moves no logit by more than {moved:.1g}, and a folder that holds none of it could "
+                "not be told from one that does. Bake a larger strength."
+            )
         difference = (baked.plain_logits(tokens) - asked).abs().max().item()
         if not difference <= TOLERANCE:
             raise NotBaked(f"The baked model's logits miss the steered model's by {difference:.2g}. {NOTHING_WRITTEN}")

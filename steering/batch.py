@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lens import Lens
@@ -15,12 +15,16 @@ from steering.decode import Decoder, Seen
 from steering.dose import Doses
 from steering.receipt import Receipt, Shift, compare
 from steering.sampling import Sampling, next_tokens, noise_at, noise_key
-from steering.steerer import Shifts
+from steering.steerer import Amount, Shifts
 from steering.words import Words
 
 T = TypeVar("T")
 FEW_ROWS = 8
 """Up to so many rows a token costs the same, so rows that have ended stay in the batch and its shape stays equal."""
+
+
+class NotNumbers(ValueError):
+    """The model's logits are no numbers: too strong an edit for the number format, or spoilt weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +64,10 @@ class Batch:
         """Rows that are still computed."""
         self._n_steps = 0
         self._prompt_lengths = [len(prompt) for prompt in prompts]
-        self._shares: dict[int, float | None] = {}
+        self._n_read = [0] * len(rows)
+        """Of each row, the steps that were computed while it was live."""
+        self._looked, self._opened = [0] * len(rows), [0] * len(rows)
+        """Of each row, the (edit, token) pairs that gates looked at, and those that they let through."""
         self._shifted: list[tuple[Shift, ...]] = [() for _ in rows]
         if rows:
             self._decoder = self._prefill(prompts)
@@ -69,13 +76,13 @@ class Batch:
     @property
     def receipts(self) -> tuple[Receipt, ...]:
         """What was done to each row so far."""
-        self._shares |= dict(zip(self._batch, self._shifts.gated(), strict=False))
         return tuple(
             Receipt(
                 tuple((dose.steering.plan, dose.strength) for dose in row.doses),
+                tuple(dose.steering.fitted_on for dose in row.doses),
                 self._shifted[i],
                 self._n_positions(i),
-                self._shares.get(i),
+                self._opened[i] / self._looked[i] if self._looked[i] else None,
                 self._sampling.seed,
                 row.sample,
                 self._lens.description,
@@ -86,9 +93,8 @@ class Batch:
     def _n_positions(self, row: int) -> int:
         """Positions that were edited: each step edits one, and rules for every position the prompt before it."""
         acting = [dose for dose in self._rows[row].doses if dose.strength and dose.steering.edits]
-        n_steps = min(len(self.tokens[row]) + (row not in self.live), self._n_steps)
         before = self._prompt_lengths[row] - 1 if any(dose.everywhere for dose in acting) else 0
-        return before + n_steps if acting else 0
+        return before + self._n_read[row] if acting else 0
 
     def _prefill(self, prompts: Sequence[Sequence[int]]) -> Decoder:
         """Read all but the last token of each prompt: once per prompt, or per doses too where these edit all of it."""
@@ -96,24 +102,50 @@ class Batch:
         names = [tuple((id(dose.steering), dose.strength) for dose in doses) for doses in everywhere]
         beginnings = [(tuple(prompt[:-1]), name) for prompt, name in zip(prompts, names, strict=True)]
         distinct, prefix_of = _distinct(beginnings)
-        shifts = Shifts(self._lens, [everywhere[prefix_of.index(i)] for i in range(len(distinct))])
-        return Decoder(self._lens, [tokens for tokens, _ in distinct], prefix_of, max(self._room), shifts)
+        doses = [everywhere[prefix_of.index(i)] for i in range(len(distinct))]
+        shifts, seen = Shifts(self._lens, doses), Seen()
+        decoder = Decoder(self._lens, [tokens for tokens, _ in distinct], prefix_of, max(self._room), shifts, seen)
+        if decoder.n_read:
+            compare(self._lens, doses, seen)  # the prompt's last position but one is looked at, for all before it
+            lengths = [len(tokens) for tokens, _ in distinct]
+            real = torch.arange(decoder.n_read) >= decoder.n_read - torch.tensor(lengths)[:, None]
+            self._count(shifts.gates, list(enumerate(prefix_of)), real.to(self._lens.device))
+        return decoder
+
+    def _count(self, gates: Sequence[Amount], rows: Sequence[tuple[int, int]], real: Bool[Tensor, "place pos"]) -> None:
+        """Add up what gates did in a pass; `rows`: ours and their places in the pass."""
+        for gate in gates:
+            assert gate.opens is not None
+            opened, looked, strengths = (gate.opens & real).sum(1).tolist(), real.sum(1).tolist(), gate.strengths
+            for row, place in rows:
+                if strengths[place] != 0:
+                    self._opened[row] += opened[place]
+                    self._looked[row] += looked[place]
 
     def advance(self) -> None:
         """One more token for every live row."""
         logits = self._measured_step() if self._n_steps == 0 else self._decoder.step(self._next, self._shifts)
+        if bool(logits.isnan().any()):
+            raise NotNumbers(
+                f"{self._lens.checkpoint.name} computed what is no number, in {self._lens.description['dtype']}. Steer "
+                "less, or open it with --dtype float32."
+            )
+        if gates := self._shifts.gates:
+            live = [(row, place) for place, row in enumerate(self._batch) if row in self.live]
+            self._count(gates, live, torch.ones(len(self._batch), 1, dtype=torch.bool, device=self._lens.device))
         if self._unreal is not None:
             logits = logits.masked_fill(self._unreal, float("-inf"))
         self._next = next_tokens(logits, self._noise(), self._sampling)
         self._n_steps += 1
         for row, token in zip(self._batch, self._next.tolist(), strict=True):
             if row in self.live:
+                self._n_read[row] += 1
                 self._take(row, token)
         self._drop_finished()
 
     def _measured_step(self) -> Float[Tensor, "row vocab"]:
         """The first step, with the shift that each edit really makes."""
-        seen: Seen = {}
+        seen = Seen()
         logits = self._decoder.step(self._next, self._shifts, seen)
         self._shifted = compare(self._lens, [row.doses for row in self._rows], seen)
         return logits
@@ -139,7 +171,6 @@ class Batch:
         """Stop computing finished rows once half of a large batch is finished: copying the cache costs a step."""
         if len(self._batch) <= FEW_ROWS or 2 * len(self.live) > len(self._batch) or not self.live:
             return
-        self._shares |= dict(zip(self._batch, self._shifts.gated(), strict=False))
         places = [i for i, row in enumerate(self._batch) if row in self.live]
         kept = torch.tensor(places, device=self._lens.device)
         self._batch = [self._batch[i] for i in places]

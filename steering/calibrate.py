@@ -185,7 +185,7 @@ def _bracket(kl: Callable[[float], float], nats: float, most: float, who: str) -
         strength *= 2
     top = max(range(len(tried)), key=lambda i: kl(tried[i]))
     left, right = tried[max(top - 1, 0)], tried[min(top + 1, len(tried) - 1)]
-    peak = _peak(kl, left, right, nats) if left < tried[top] < right else tried[top]
+    peak = max(tried[top], _peak(kl, left, right, nats), key=kl)
     if kl(peak) >= nats:
         return left, peak
     raise OutOfReach(

@@ -26,10 +26,16 @@ class Decoder:
 
     @torch.inference_mode()
     def __init__(
-        self, lens: Lens, prefixes: Sequence[Sequence[int]], prefix_of: Sequence[int], n_steps: int, shifts: Shifts
+        self,
+        lens: Lens,
+        prefixes: Sequence[Sequence[int]],
+        prefix_of: Sequence[int],
+        n_steps: int,
+        shifts: Shifts,
+        seen: Seen | None = None,
     ) -> None:
         """`prefixes` are all but the last token of the prompts, read once each, with the edits of `shifts`; row r
-        continues `prefix_of[r]`."""
+        continues `prefix_of[r]`. `seen` is filled with what the edits did."""
         self._lens = lens
         filled, n_rows = max(len(tokens) for tokens in prefixes), len(prefix_of)
         width = filled + n_steps
@@ -38,7 +44,9 @@ class Decoder:
         n_kv_heads, d_head = lens.blocks[0].n_kv_heads, lens.grid.d_head
         self._cache = RowCache((len(prefixes), n_kv_heads, width, d_head), lens.grid.n_layers, lens.device, lens.dtype)
         if filled:
-            self._read(prefixes, filled - lengths, shifts)
+            self._read(prefixes, filled - lengths, shifts, seen)
+        self.n_read = filled
+        """Positions that were read before the first step, padding included."""
         prefix = torch.tensor(prefix_of, device=lens.device)
         if list(prefix_of) != list(range(n_rows)):
             self._cache.keep(prefix)
@@ -62,7 +70,9 @@ class Decoder:
         self._positions = self._positions[rows]
         self._mask = None if self._mask is None else self._mask[rows]
 
-    def _read(self, prefixes: Sequence[Sequence[int]], n_padding: Int[Tensor, "prefix"], shifts: Shifts) -> None:
+    def _read(
+        self, prefixes: Sequence[Sequence[int]], n_padding: Int[Tensor, "prefix"], shifts: Shifts, seen: Seen | None
+    ) -> None:
         """All prefixes at once, padded on the left."""
         tokens, real = self._lens.pad(prefixes)
         positions = (real.cumsum(dim=1) - 1).clamp(min=0)
@@ -72,7 +82,7 @@ class Decoder:
             causal = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).tril()
             itself = torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)  # padding must see something
             mask = (causal & real.bool()[:, None, None]) | itself
-        self._through(tokens, (cos[positions], sin[positions]), mask, shifts)
+        self._through(tokens, (cos[positions], sin[positions]), mask, shifts, seen)
 
     def _through(
         self,

@@ -18,6 +18,8 @@ class Steering:
     edits: tuple[Edit, ...] = ()
     prefix: str = ""
     """Goes in front of the prompt, for the methods that ask in words."""
+    fitted_on: str = ""
+    """Digest of the probe set's texts, of those held out and of the order of heads; empty: not fitted to any."""
 
     def at(self, strength: float) -> Doses:
         """So much of it, in the method's own unit; doses of several plans add up: `iti.at(8) + caa.at(1)`."""

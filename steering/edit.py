@@ -72,7 +72,11 @@ class Gate:
     """Probability of the positive class above which the gate opens; above 1 it never does."""
 
     def opens(self, x: Float[Tensor, "*batch d"]) -> Bool[Tensor, "*batch"]:
-        return torch.sigmoid(x.float() @ self.weight.to(x.device) + self.bias) > self.threshold
+        wide = torch.float32 if x.device.type == "mps" else torch.float64  # so that no kernel decides a close call
+        return torch.sigmoid(x.to(wide) @ self.weight.to(wide) + self.bias) > self.threshold
+
+    def to(self, device: torch.device) -> Gate:
+        return Gate(self.weight.to(device), self.bias, self.threshold)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +95,7 @@ class Edit:
         return self.gate is None and self.change.is_constant
 
     def to(self, device: torch.device) -> Edit:
-        return Edit(self.name, self.site, self.change.to(device), self.gate)
+        return Edit(self.name, self.site, self.change.to(device), self.gate and self.gate.to(device))
 
 
 def padded(part: Float[Tensor, "d_head"], index: int, n_heads: int) -> Float[Tensor, "d_site"]:

@@ -32,8 +32,8 @@ Measured on {price.n_tokens:,} tokens of plain prose, with 95 % bootstrap interv
 - cross-entropy in nats per token: {price.cross_entropy}; before: {price.plain}
 - KL(before ‖ now) in nats per token: {price.kl}
 
-Compared with {parent} under hooks, in float32, no logit differs by more than {difference:.1g}. `checkpoint.json` holds
-the plans in full.
+Compared with {parent} under hooks, in float32{rounded}, no logit differs by more than {difference:.1g}.
+`checkpoint.json` holds the plans in full.
 """
 
 
@@ -42,10 +42,16 @@ def card(lens: Lens, doses: Doses, name: str, difference: float, price: Cost) ->
     parent = lens.checkpoint
     return {
         "name": name,
-        "parent": {"name": parent.name, "fingerprint": parent.fingerprint},
+        "parent": {"name": parent.name, "fingerprint": lens.fingerprint},
         **{key: parent.card[key] for key in TRAINED if key in parent.card},
         "steering": [
-            {"plan": asdict(dose.steering.plan), "strength": dose.strength, "edits": _names(dose)} for dose in doses
+            {
+                "plan": asdict(dose.steering.plan),
+                "strength": dose.strength,
+                "fitted_on": dose.steering.fitted_on,
+                "edits": _names(dose),
+            }
+            for dose in doses
         ],
         "nats_per_token": {"baked": asdict(price.cross_entropy), "before": asdict(price.plain)},
         "kl": asdict(price.kl),
@@ -54,7 +60,7 @@ def card(lens: Lens, doses: Doses, name: str, difference: float, price: Cost) ->
     }
 
 
-def readme(lens: Lens, doses: Doses, name: str, difference: float, price: Cost) -> str:
+def readme(lens: Lens, doses: Doses, name: str, difference: float, price: Cost, dtype: str) -> str:
     """The same for people."""
     lines = [
         f"- {dose.steering.plan}, at {dose.strength:g} {dose.steering.plan.rule.unit}: {' '.join(_names(dose))}"
@@ -63,10 +69,13 @@ def readme(lens: Lens, doses: Doses, name: str, difference: float, price: Cost) 
     return README.format(
         name=name,
         parent=lens.checkpoint.name,
-        fingerprint=lens.checkpoint.fingerprint,
+        fingerprint=lens.fingerprint,
         doses="\n".join(lines),
         price=price,
         difference=difference,
+        rounded=""
+        if dtype == "float32"
+        else f" and with the pushes as {dtype} rounds them (the cost is of unrounded ones)",
     )
 
 

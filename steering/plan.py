@@ -130,6 +130,8 @@ class Plan:
     def checked(self, strength: float) -> float:
         """A strength that this method can have, or a sentence."""
         least = -self.rule.most if self.rule.signed else 0.0
+        if self.site is None and strength not in (0, 1):
+            raise ValueError(f"{self.rule.name} is on or off: its strength is 1 or 0; got {strength!r}.")
         if not (isinstance(strength, int | float) and least <= strength <= self.rule.most):
             raise ValueError(
                 f"A strength of {self.rule.name} ({self.rule.unit}) is a number from {least:g} to {self.rule.most:g}; "

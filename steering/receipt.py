@@ -42,8 +42,10 @@ class Receipt:
 
     doses: tuple[tuple[Plan, float], ...]
     """Plans with their strengths; none: the plain model."""
+    fitted_on: tuple[str, ...]
+    """For each plan, the digest of what its probes were fitted on."""
     shifts: tuple[Shift, ...]
-    """Measured in the first step, at the last token of the prompt."""
+    """At the last token of the prompt; the positions before it are measured too where they are edited."""
     n_positions: int
     """Positions that were edited, in the prompt and behind it."""
     gated: float | None
@@ -72,8 +74,10 @@ class Receipt:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a JSON line."""
-        doses = [{"plan": asdict(plan), "strength": strength} for plan, strength in self.doses]
-        return {**asdict(self), "doses": json.loads(json.dumps(doses)), "model": dict(self.model)}
+        whole = {**asdict(self), "model": dict(self.model)}
+        doses = zip(self.doses, whole.pop("fitted_on"), strict=True)
+        asked = [{"plan": asdict(plan), "strength": strength, "fitted_on": on} for (plan, strength), on in doses]
+        return {**whole, "doses": json.loads(json.dumps(asked))}
 
     def __str__(self) -> str:
         model = self.model
@@ -100,12 +104,14 @@ def compare(lens: Lens, rows: Sequence[Doses], seen: Seen) -> list[tuple[Shift, 
     """
     shifts: list[list[Shift]] = [[] for _ in rows]
     asked = strengths_of(lens, rows)
-    edits = [(edit, strengths) for steering, strengths in asked for edit in steering.edits]
-    strengths_by_edit = {id(edit): strengths.cpu() for edit, strengths in edits}
-    for site, ones in by_site([edit for edit, _ in edits]).items():
+    places: dict[Site, list[tuple[Edit, Tensor]]] = {}
+    for steering, strengths in asked:
+        for site, edits in by_site(steering.edits).items():
+            places.setdefault(site, []).extend((edit, strengths.cpu()) for edit in edits)
+    for site, pairs in sorted(places.items()):
         if site not in seen:
             raise ShiftMissed(_sentence(lens, site, "it was never reached"))
-        strengths = torch.stack([strengths_by_edit[id(edit)] for edit in ones])[..., None]
+        ones, strengths = [edit for edit, _ in pairs], torch.stack([strengths for _, strengths in pairs])[..., None]
         along = _at_one_place(lens, site, ones, strengths, *(part[:, -1].float().cpu() for part in seen[site]))
         for row, (requested, measured) in enumerate(zip(*along, strict=True)):
             ours = (strengths[:, row, 0] != 0).tolist()

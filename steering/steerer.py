@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import linear
 
@@ -35,23 +35,19 @@ class Amount:
 
     edit: Edit
     strengths: Float[Tensor, "row 1 1"]
-    opened: Int[Tensor, "row"]
-    """How many tokens its gate has let through."""
-    looked: int = 0
-    """Tokens of each row that its gate has looked at."""
+    opens: Bool[Tensor, "row pos"] | None = None
+    """Which tokens of the last pass its gate let through."""
 
     def __call__(self, x: Float[Tensor, "row pos d"]) -> Float[Tensor, "row pos d"]:
         """What to add to an activation, in float32."""
         change = self.strengths * self.edit.change(x.float())
         if self.edit.gate is None:
             return change
-        opens = self.edit.gate.opens(x)
-        self.opened += opens.sum(dim=1)
-        self.looked += x.shape[1]
-        return torch.where(opens[..., None], change, 0.0)
+        self.opens = self.edit.gate.opens(x)
+        return torch.where(self.opens[..., None], change, 0.0)
 
     def of(self, rows: Int[Tensor, "kept"]) -> Amount:
-        return Amount(self.edit, self.strengths[rows], self.opened[rows], self.looked)
+        return Amount(self.edit, self.strengths[rows])
 
 
 @dataclass(eq=False)
@@ -95,9 +91,7 @@ class Shifts:
                     pushes[site] = pushes.get(site, 0) + push
                 for edit in edits:
                     if not edit.is_push:
-                        amount = Amount(
-                            edit.to(lens.device), strengths[:, None, None], torch.zeros_like(strengths).long()
-                        )
+                        amount = Amount(edit.to(lens.device), strengths[:, None, None])
                         amounts.setdefault(site, []).append(amount)
         self.places: dict[Site, Place] = {}
         """In the order of the forward pass."""
@@ -120,14 +114,10 @@ class Shifts:
         ]
         """Of each layer: what is added behind `o_proj`, and after the layer."""
 
-    def gated(self) -> list[float | None]:
-        """Of each row, the share of (edit, token) pairs that gates have let through; None where no gate looked."""
-        gates = [amount for place in self.places.values() for amount in place.amounts if amount.edit.gate]
-        if not gates:
-            return []
-        asked = torch.stack([gate.looked * (gate.strengths.flatten() != 0) for gate in gates]).sum(dim=0)
-        opened = torch.stack([gate.opened * (gate.strengths.flatten() != 0) for gate in gates]).sum(dim=0)
-        return [share / n if n else None for share, n in zip(opened.tolist(), asked.tolist(), strict=True)]
+    @property
+    def gates(self) -> list[Amount]:
+        """The edits that a gate decides on."""
+        return [amount for place in self.places.values() for amount in place.amounts if amount.edit.gate]
 
 
 def _written(lens: Lens, site: Site, constant: Float[Tensor, "d"]) -> Float[Tensor, "d_model"]:
@@ -137,7 +127,7 @@ def _written(lens: Lens, site: Site, constant: Float[Tensor, "d"]) -> Float[Tens
 
 
 def strengths_of(lens: Lens, rows: Sequence[Doses]) -> list[tuple[Steering, Float[Tensor, "row"]]]:
-    """Every steering that any row has at a strength other than 0, with the strength of each row."""
+    """Every steering that a row has at a strength other than 0, and each row's strength; doses of one add up."""
     found: dict[int, tuple[Steering, Tensor]] = {}
     for row, doses in enumerate(rows):
         for dose in doses:
@@ -145,6 +135,9 @@ def strengths_of(lens: Lens, rows: Sequence[Doses]) -> list[tuple[Steering, Floa
             if dose.strength:
                 nothing = torch.zeros(len(rows), device=lens.device)
                 found.setdefault(id(dose.steering), (dose.steering, nothing))[1][row] += dose.strength
+    for steering, strengths in found.values():
+        for strength in strengths.tolist():
+            steering.plan.checked(strength)
     return list(found.values())
 
 
@@ -157,9 +150,9 @@ def by_site(edits: Sequence[Edit]) -> dict[Site, list[Edit]]:
 
 
 @contextmanager
-def hooked(lens: Lens, shifts: Shifts, positions: str = "last") -> Iterator[None]:
+def hooked(lens: Lens, shifts: Shifts, positions: str) -> Iterator[None]:
     """Inside the `with`, the plain Hugging Face model is edited, at the last position of each pass or at all."""
-    begin = {"last": -1, "all": 0}[checked_positions(positions)]
+    begin = _first(positions)
 
     def hook_of(place: Place) -> Callable[[Any, Any, Tensor], Tensor]:
         def hook(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -178,9 +171,9 @@ def hooked(lens: Lens, shifts: Shifts, positions: str = "last") -> Iterator[None
 
 
 @contextmanager
-def steered(lens: Lens, rows: Sequence[Doses], positions: str = "last") -> Iterator[None]:
+def steered(lens: Lens, rows: Sequence[Doses], positions: str) -> Iterator[None]:
     """Inside the `with`, `lens.logits` is edited: the reference road, a matrix for each edit, and slow."""
-    begin = {"last": -1, "all": 0}[checked_positions(positions)]
+    begin = _first(positions)
     edits: dict[Site, list[tuple[Edit, Tensor]]] = {}
     for steering, strengths in strengths_of(lens, rows):
         for edit in steering.edits:
@@ -190,6 +183,11 @@ def steered(lens: Lens, rows: Sequence[Doses], positions: str = "last") -> Itera
             place = lens.on_heads if site.where == "heads" else lens.on_residual
             undo.enter_context(place(site.layer, partial(_by_matrices, edits=ones, begin=begin)))
         yield
+
+
+def _first(positions: str) -> int:
+    """The first position of a pass that is edited."""
+    return {"last": -1, "all": 0}[checked_positions(positions)]
 
 
 def _by_matrices(
@@ -227,10 +225,10 @@ def o_proj(lens: Lens, layer: int) -> torch.nn.Linear:
 
 def check_fits(lens: Lens, steering: Steering) -> None:
     """A steering acts on the weights that it was fitted to and on no others."""
-    if steering.fingerprint != lens.checkpoint.fingerprint:
+    if steering.fingerprint != lens.fingerprint:
         raise WrongModel(
             f"This steering ({steering.plan}) was fitted to the weights {steering.fingerprint[:12]}, and "
-            f"{lens.checkpoint.name} has {lens.checkpoint.fingerprint[:12]}. Fit it to this checkpoint."
+            f"{lens.checkpoint.name} has {lens.fingerprint[:12]}. Fit it to this checkpoint."
         )
     widths = {"heads": lens.grid.n_heads * lens.grid.d_head, "residual": lens.d_model}
     for edit in steering.edits:

@@ -43,8 +43,8 @@ def save(lens: Lens, plan: Plan, probes: ProbeSet, edits: Sequence[Edit]) -> Pat
     card = {
         "format": FORMAT,
         "plan": asdict(as_fitted(plan)),
-        "fingerprint": lens.checkpoint.fingerprint,
-        "fitted_on": _fitted_on(probes),
+        "fingerprint": lens.fingerprint,
+        "fitted_on": fitted_on(probes),
         "fitted_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": lens.description,
         "edits": [{"name": edit.name, "layer": edit.site.layer, "where": edit.site.where} for edit in edits],
@@ -66,7 +66,7 @@ def load(checkpoint: Checkpoint, plan: Plan, probes: ProbeSet) -> tuple[Edit, ..
         belongs = card["format"], Plan.from_json(json.dumps(card["plan"])), card["fingerprint"], card["fitted_on"]
     except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
         raise NoFit(f"{path} or its .safetensors is damaged: {error}. {cure(checkpoint, plan)}") from error
-    if belongs != (FORMAT, as_fitted(plan), checkpoint.fingerprint, _fitted_on(probes)):
+    if belongs != (FORMAT, as_fitted(plan), checkpoint.fingerprint, fitted_on(probes)):
         raise NoFit(
             f"{path} was fitted to other weights, texts or held-out texts than {checkpoint.name} and its probes "
             f"{probes.name!r} have now. {cure(checkpoint, plan)}"
@@ -94,7 +94,7 @@ def cure(checkpoint: Checkpoint, plan: Plan) -> str:
     return f"Fit it to the texts of its probes: {shlex.join(words)} --texts FILE"
 
 
-def _fitted_on(probes: ProbeSet) -> dict[str, Any]:
+def fitted_on(probes: ProbeSet) -> dict[str, Any]:
     """What of a probe set a fit depends on: the texts, those held out, and the order of heads and layers."""
     order = " ".join(map(str, probes.ranked()))
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from threading import Event
@@ -78,7 +79,8 @@ def grow(bench: Bench, run: Asked, sign: Event, on_progress: OnProgress) -> Iter
 
 def fitted_to(lens: Lens, run: Asked, on_progress: OnProgress) -> Steering:
     """The run's plan, fitted to one checkpoint. Fits of chosen heads or layers are not kept: visitors have many."""
-    usual = run.plan.heads is None and not run.plan.layers
+    folder = lens.checkpoint.folder
+    usual = run.plan.heads is None and not run.plan.layers and os.access(folder, os.W_OK)
     try:
         return fit(run.plan, lens, on_progress=on_progress, keep=usual)
     except NoFit as error:

@@ -296,3 +296,9 @@ def test_the_tokenizer_goes_along_as_it_was_or_is_completed(lens: Lens, tmp_path
     parent = open_lens(Checkpoint.open(child), "cpu")
     grandchild = bake(parent, pushes(parent).at(8), tmp_path / "again", text=TEXT).folder
     assert json.loads((grandchild / files[1]).read_text())["eos_token"] == "<|endoftext|>"
+
+
+def test_steering_too_weak_to_be_seen_is_not_baked(lens: Lens, tmp_path: Path) -> None:
+    with pytest.raises(NotBaked, match="moves no logit by more than"):
+        bake(lens, pushes(lens).at(1e-5), tmp_path / "weak", text=TEXT)
+    assert list(tmp_path.iterdir()) == []

@@ -51,13 +51,24 @@ def test_a_command_of_the_readme_has_only_options_that_exist(command: str) -> No
         assert option in asked.stdout, option
 
 
-def test_the_steering_command_of_the_readme_writes_every_strength() -> None:
-    [command] = [command for command in COMMANDS if "steering" in command]
-    words = [sys.executable, *shlex.split(command)[1:], "--max-tokens", "5"]
-    written = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert [f"— {s} sigmas —" in written for s in (4, 8, 12)] == [True] * 3
-    assert "— plain —" in written
-    assert "at 12: 6 edits in" in written
+def test_the_steering_commands_of_the_readme_write_every_strength() -> None:
+    sigmas, nats = [command for command in COMMANDS if "steering generate" in command]
+    for command, words in (
+        (sigmas, ("— plain —", "— 4 sigmas —", "— 8 sigmas —", "— 12 sigmas —", "at 12: 6 edits in")),
+        (nats, ("— plain —", "— LEACE at 0.", "6 edits in 6 layers")),
+    ):
+        asked = [sys.executable, *shlex.split(command)[1:], "--max-tokens", "5"]
+        written = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert [word for word in words if word not in written] == []
+
+
+def test_the_baking_command_of_the_readme_writes_a_checkpoint(tmp_path: Path) -> None:
+    [command] = [command for command in COMMANDS if "steering bake" in command]
+    words = shlex.split(command)
+    out = words.index("--out") + 1
+    words[out] = str(tmp_path / words[out])
+    subprocess.run([sys.executable, *words[1:]], cwd=ROOT, check=True)
+    assert Checkpoint.open(Path(words[out])).card["name"]
 
 
 def test_the_probing_command_of_the_readme_fits_a_file_of_ones_own(tmp_path: Path) -> None:

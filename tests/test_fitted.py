@@ -140,7 +140,7 @@ def fitted(lens: Lens, on_progress: Callable[[int, int], None] | None = None, n:
 
 def test_small_batches_fit_the_same_and_say_how_far_they_are(lens: Lens, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once, heard = fitted(lens), []
-    monkeypatch.setattr(sequence, "CPU_BATCH", 100)
+    monkeypatch.setattr("lens.activations.CPU_BATCH", 100)
     for one, other in zip(at_once, fitted(lens, lambda *now: heard.append(now)), strict=True):
         for part in ("constant", "scale"):  # float32, sums in another order
             torch.testing.assert_close(getattr(one.change, part), getattr(other.change, part), rtol=0, atol=1e-4)

@@ -161,9 +161,9 @@ def test_leaving_restores_the_model(lens: Lens, fitted: Fitted, batch: tuple[Ten
     plain, reference = lens.plain_logits(*batch), lens.logits(*batch)
     n_hooks = sum(len(module._forward_hooks) for module in lens.model.modules())
     rows = [ours.at(strength)] * 3
-    with pytest.raises(KeyError), hooked(lens, Shifts(lens, rows)):
+    with pytest.raises(KeyError), hooked(lens, Shifts(lens, rows), "last"):
         raise KeyError
-    with pytest.raises(KeyError), steered(lens, rows):
+    with pytest.raises(KeyError), steered(lens, rows, "last"):
         raise KeyError
     assert torch.equal(lens.plain_logits(*batch), plain)
     assert torch.equal(lens.logits(*batch), reference)
@@ -214,12 +214,12 @@ def test_receipts_of_methods_that_oppose_each_other_hold_in_half_precision(
 
 @pytest.mark.parametrize("name", [name for name, (plan, _) in EDITS.items() if plan.gate is not None])
 def test_the_share_that_gates_let_through_is_counted_token_by_token(lens: Lens, fitted: Fitted, name: str) -> None:
-    """By hand: the whole text through the bridge, every gate asked about every position that the loop steps over."""
+    """By hand: the whole text through the bridge, every gate asked about every position that its plan edits."""
     ours, strength = fitted[name]
     (dose,) = ours.at(strength)
     (text,) = generate(lens, [Row(PROMPT, (dose,))], SAMPLED)
     prompt, answers = lens.encode(PROMPT), []
-    first = len(prompt) - 1
+    first = 0 if dose.everywhere else len(prompt) - 1
 
     def ask(x: Tensor, edits: Sequence[Edit]) -> None:
         for edit in edits:
@@ -227,7 +227,7 @@ def test_the_share_that_gates_let_through_is_counted_token_by_token(lens: Lens, 
             answers.extend((1 / (1 + (-logits).exp()) > edit.gate.threshold).tolist())
 
     with ExitStack() as undo:
-        edited_in_place(lens, dose, 0 if dose.everywhere else first, undo, ask)
+        edited_in_place(lens, dose, first, undo, ask)
         lens.logits(torch.tensor([[*prompt, *text.tokens][: len(prompt) + 7]]))  # the last of 8 is never read
-    assert len(answers) == 8 * len(ours.edits)
+    assert len(answers) == (len(prompt) + 7 - first) * len(ours.edits)
     assert text.receipt.gated == sum(answers) / len(answers)

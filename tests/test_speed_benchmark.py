@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
 from benchmarks import roads
 from benchmarks.random_models import random_iti
 from benchmarks.roads import Road, Spread, Task
+from benchmarks.speed_page import page
 from benchmarks.steering import Size, agreement, race
 from lens import Checkpoint, Lens, open_lens
 from steering import Doses
 
+DOCS = Path(__file__).parent.parent / "docs"
 PROMPT = "The people next door"
 SIZE = Size("float32", rows=(2,), n_tokens=12, repeats=2, threads=1)
 
@@ -94,3 +99,7 @@ def test_roads_take_turns_and_a_ratio_is_one_of_a_repeat() -> None:
 def test_a_spread_is_a_median_between_quartiles() -> None:
     assert Spread.of([5.0, 1.0, 2.0, 4.0, 3.0]) == Spread(3.0, 2.0, 4.0)
     assert Spread.of([7.0]) == Spread(7.0, 7.0, 7.0)
+
+
+def test_the_page_is_what_its_numbers_say() -> None:
+    assert (DOCS / "performance.md").read_text() == page(json.loads((DOCS / "performance.json").read_text()))

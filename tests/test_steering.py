@@ -108,9 +108,9 @@ def test_minus_undoes_plus_and_doses_add_up(lens: Lens) -> None:
 
 def test_the_model_is_restored_also_after_an_exception(lens: Lens, batch: tuple[Tensor, Tensor]) -> None:
     plain, reference = lens.plain_logits(*batch), lens.logits(*batch)
-    with pytest.raises(KeyError), hooked(lens, Shifts(lens, doses(lens, SIGMAS))):
+    with pytest.raises(KeyError), hooked(lens, Shifts(lens, doses(lens, SIGMAS)), "last"):
         raise KeyError
-    with pytest.raises(KeyError), steered(lens, doses(lens, SIGMAS)):
+    with pytest.raises(KeyError), steered(lens, doses(lens, SIGMAS), "last"):
         raise KeyError
     assert torch.equal(lens.plain_logits(*batch), plain)
     assert torch.equal(lens.logits(*batch), reference)
@@ -119,7 +119,7 @@ def test_the_model_is_restored_also_after_an_exception(lens: Lens, batch: tuple[
 def test_hooks_are_undone_when_a_later_one_fails(lens: Lens, batch: tuple[Tensor, Tensor]) -> None:
     plain, shifts = lens.plain_logits(*batch), Shifts(lens, doses(lens, SIGMAS))
     shifts.places[Site(99, "heads")] = next(iter(shifts.places.values()))
-    with pytest.raises(IndexError), hooked(lens, shifts):
+    with pytest.raises(IndexError), hooked(lens, shifts, "last"):
         pass
     assert torch.equal(lens.plain_logits(*batch), plain)
 
@@ -131,7 +131,7 @@ def test_steering_moves_the_planted_score_monotonically(lens: Lens, batch: tuple
     ours = steering(lens, [planted])
     probabilities = []
     for sigmas in (-12.0, -8.0, -4.0, 0.0, 4.0, 8.0, 12.0):
-        with hooked(lens, Shifts(lens, [ours.at(sigmas)] * 3)):
+        with hooked(lens, Shifts(lens, [ours.at(sigmas)] * 3), "last"):
             probabilities.append(lens.plain_logits(*batch)[:, -1].softmax(-1)[:, word])
     assert (torch.stack(probabilities).diff(dim=0) > 0).all()
 

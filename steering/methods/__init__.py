@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 
 import torch
 
 from lens import Lens
 from probes.probe import ProbeSet
+from probes.store import StaleProbes
 from probes.texts import TextSet, bonds, builtin
 from steering import store
 from steering.dose import Steering
@@ -34,16 +37,23 @@ def fit(
     act, mean-act and leace need the texts of these probes: they are fitted once and, unless told otherwise, kept beside
     the checkpoint.
     """
-    fingerprint = lens.checkpoint.fingerprint
+    fingerprint = lens.fingerprint
     if plan.site is None:
         words = prefix.DETOX_PROMPT if plan.method == "prompting" else prefix.trained_prefix(lens)
         return Steering(plan, fingerprint, prefix=words)
     probes = ProbeSet.load(lens.checkpoint, plan.probes)
+    if probes.fingerprint != fingerprint:
+        raise StaleProbes(
+            f"The files of {lens.checkpoint.name} have changed since it was opened, and its probes with them. Open it "
+            "again."
+        )
     if plan.method in IN_SEQUENCE:
         edits = _in_sequence(plan, lens, probes, texts, on_progress, keep)
     else:
         edits = _from_probes(plan, lens, probes)
-    return Steering(plan, fingerprint, edits if plan.gate is None else gate.gated(edits, probes, plan.gate))
+    edits = edits if plan.gate is None else gate.gated(edits, probes, plan.gate)
+    known = json.dumps(store.fitted_on(probes), sort_keys=True)
+    return Steering(plan, fingerprint, edits, fitted_on=hashlib.sha256(known.encode()).hexdigest())
 
 
 def _from_probes(plan: Plan, lens: Lens, probes: ProbeSet) -> tuple[Edit, ...]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from lens import Lens, NotEnoughMemory
-from lens.activations import CPU_BATCH, GPU_BATCH, _batches, _encode_ends
+from lens.activations import encode_ends, sorted_batches
 from lens.blocks import RowCache, rotary_table
 from lens.pool import free_bytes
 from steering.dose import Steering
@@ -105,19 +105,19 @@ class _Fits:
             return None
         x = torch.empty(len(self._labels), units[0].width, dtype=torch.float64)
         for batch in batches:
-            x[batch.texts] = read(batch)[batch.last].double().cpu()
+            x[batch.texts] = read(batch)[batch.last].cpu().double()
         if not x.isfinite().all():
             raise ValueError(f"Some activations in {site} are not numbers. Open the checkpoint with --dtype float32.")
         edits = tuple(unit.edit(self._fitter(x[:, unit.part], self._labels)) for unit in units)
         self.found += edits
-        whole = Steering(self._plan, self._lens.checkpoint.fingerprint, edits).at(1.0)
+        whole = Steering(self._plan, self._lens.fingerprint, edits).at(1.0)
         return Shifts(self._lens, [whole]).places[site]
 
 
 def _embedded(lens: Lens, texts: Sequence[str]) -> list[Waiting]:
     """Batches of about one length each, before the first layer; refused where memory cannot hold them."""
-    rows = _encode_ends(lens, texts)
-    batches = list(_batches([len(row) for row in rows], CPU_BATCH if lens.device.type == "cpu" else GPU_BATCH))
+    rows = encode_ends(lens, texts)
+    batches = list(sorted_batches(lens, rows))
     needed = sum(len(batch) * len(rows[batch[0]]) for batch in batches) * lens.d_model * lens.dtype.itemsize
     if needed > (free := free_bytes(lens.device)):
         raise NotEnoughMemory(

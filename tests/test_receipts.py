@@ -1,0 +1,109 @@
+"""What a receipt counts and refuses: gates, positions, the prompt, and numbers that are none."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import write_tiny_olmo
+from test_steering import DIRECTIONS, steering
+
+from lens import Lens, open_lens
+from steering import Gate, Plan, Row, Sampling, ShiftMissed, Shifts, Steering, fit, generate, hooked
+from steering.batch import NotNumbers
+from steering.calibrate import smallest
+from steering.decode import Decoder
+
+PROMPT, OTHER = "The people next door are", "A small garden needs sun, water"
+SHORT = Sampling(max_tokens=6)
+
+
+def gated(lens: Lens, positions: str = "last") -> Steering:
+    """DIRECTIONS, each behind a gate that opens for about half of the tokens."""
+    ours = steering(lens, DIRECTIONS, positions)
+    weight = torch.randn(24, generator=torch.Generator().manual_seed(0))
+    edits = tuple(replace(edit, gate=Gate(weight, 0.0, 0.5)) for edit in ours.edits)
+    return replace(ours, edits=edits)
+
+
+def test_a_row_that_has_ended_is_counted_no_further(lens: Lens) -> None:
+    """Beside a longer text it is computed on; its receipt stays that of the text alone."""
+    long = " water" * (60 // len(lens.encode(" water")))
+    rows = [Row(long, gated(lens).at(8)), Row(PROMPT, gated(lens).at(8))]
+    whole = Sampling(max_tokens=20)
+    together, alone = generate(lens, rows, whole), [generate(lens, [row], whole)[0] for row in rows]
+    assert len(together[0].tokens) < len(together[1].tokens) == 20
+    for one, other in zip(together, alone, strict=True):
+        assert one.tokens == other.tokens
+        assert (one.receipt.gated, one.receipt.n_positions) == (other.receipt.gated, other.receipt.n_positions)
+    assert together[1].receipt.n_positions == 20
+
+
+def test_gates_are_counted_over_the_prompt_too_where_it_is_edited(lens: Lens) -> None:
+    everywhere, sampling = gated(lens, "all"), Sampling(max_tokens=1)
+    (text, _) = generate(lens, [Row(PROMPT, everywhere.at(8)), Row(OTHER, everywhere.at(8))], sampling)
+    ids = torch.tensor([lens.encode(PROMPT)])
+    shifts = Shifts(lens, [everywhere.at(8)])
+    with hooked(lens, shifts, "all"):
+        lens.plain_logits(ids)
+    opens = torch.stack([gate.opens for gate in shifts.gates])
+    assert opens.shape == (4, 1, ids.shape[1])
+    assert 0 < opens.double().mean() < 1
+    assert text.receipt.gated == pytest.approx(opens.double().mean().item())
+    assert text.receipt.n_positions == ids.shape[1]
+
+
+def test_a_prompt_that_was_read_plain_is_an_error(lens: Lens, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Decoder._read
+    plain = Shifts(lens, [()])
+    monkeypatch.setattr(Decoder, "_read", lambda self, prefixes, n, shifts, seen: read(self, prefixes, n, plain, seen))
+    generate(lens, [Row(PROMPT, steering(lens).at(8))], SHORT)
+    with pytest.raises(ShiftMissed, match="layer 0, heads, of tiny: it was never reached"):
+        generate(lens, [Row(PROMPT, steering(lens, positions="all").at(8))], SHORT)
+
+
+def test_one_edit_in_two_plans_is_two_shifts(lens: Lens) -> None:
+    last = steering(lens)
+    every = replace(last, plan=replace(last.plan, positions="all"))
+    one, other, both = generate(
+        lens, [Row(PROMPT, last.at(4)), Row(PROMPT, every.at(8)), Row(PROMPT, last.at(4) + every.at(8))], SHORT
+    )
+    assert len(both.receipt.shifts) == len(one.receipt.shifts) + len(other.receipt.shifts)
+    assert both.receipt.mean_shift[0] == pytest.approx(one.receipt.mean_shift[0] + other.receipt.mean_shift[0])
+
+
+def test_doses_of_one_plan_cannot_add_up_beyond_its_bounds(lens: Lens) -> None:
+    ours = steering(lens)
+    with pytest.raises(ValueError, match="from -100 to 100; got 120"):
+        generate(lens, [Row(PROMPT, ours.at(60) + ours.at(60))], SHORT)
+
+
+@pytest.mark.parametrize("half", [0.5, 0.001, 2, -1])
+def test_words_in_front_are_on_or_off(lens: Lens, half: float) -> None:
+    with pytest.raises(ValueError, match="Prompting is on or off"):
+        fit(Plan("prompting"), lens).at(half)
+
+
+def test_what_is_no_number_is_never_a_word(tmp_path: Path) -> None:
+    lens = open_lens(str(write_tiny_olmo(tmp_path / "spoilt")), device="cpu", threads=1)
+    lens.model.model.layers[2].mlp.down_proj.weight.data.fill_(torch.nan)
+    with pytest.raises(NotNumbers, match="no number, in float32"):
+        generate(lens, [Row(PROMPT)], SHORT)
+
+
+def test_an_open_lens_is_named_for_the_weights_it_computes_with(tmp_path: Path) -> None:
+    folder, other = write_tiny_olmo(tmp_path / "one"), write_tiny_olmo(tmp_path / "two", seed=1)
+    lens = open_lens(str(folder), device="cpu", threads=1)
+    before = lens.fingerprint
+    shutil.copyfile(other / "model.safetensors", folder / "new")
+    (folder / "new").rename(folder / "model.safetensors")
+    assert lens.checkpoint.fingerprint != before
+    assert generate(lens, [Row(PROMPT)], SHORT)[0].receipt.model["fingerprint"] == before
+
+
+def test_a_peak_behind_the_last_doubling_is_found() -> None:
+    found = smallest(lambda strength: 1.2 - 5 * (strength - 0.75) ** 2 if strength else 0.0, 1.1, 1.0)
+    assert 1.2 - 5 * (found - 0.75) ** 2 == pytest.approx(1.1, rel=0.01)
