@@ -17,28 +17,17 @@ from training.recipe import RECIPES, RecipeName
 
 def random_model(name: RecipeName, folder: Path, dtype: str) -> Path:
     """A folder in `folder` with an OLMo of the recipe's shape and OLMo's tokenizer; one that is there is kept."""
-    from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
+    from transformers import OlmoForCausalLM, PreTrainedTokenizerFast
 
-    from training.tokenizer import END_OF_TEXT, official_tokenizer, special_ids
+    from training.export import hugging_face_config
+    from training.tokenizer import END_OF_TEXT, official_tokenizer
 
     recipe, tokenizer, out = RECIPES[name], official_tokenizer(), folder / f"random-{name}"
     if (out / "tokenizer.json").exists():
         return out
-    eos, pad = special_ids(tokenizer)
-    config = OlmoConfig(
-        vocab_size=recipe.rows,
-        hidden_size=recipe.d_model,
-        intermediate_size=recipe.mlp_ratio * recipe.d_model // 2,
-        num_hidden_layers=recipe.n_layers,
-        num_attention_heads=recipe.n_heads,
-        max_position_embeddings=recipe.context,
-        eos_token_id=eos,
-        pad_token_id=pad,
-        tie_word_embeddings=True,
-    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = OlmoForCausalLM._from_config(config, dtype=getattr(torch, dtype))
+        model = OlmoForCausalLM._from_config(hugging_face_config(recipe, tokenizer), dtype=getattr(torch, dtype))
     with torch.no_grad():  # rows of no token: not every road masks them, and none may write them
         model.lm_head.weight[tokenizer.get_vocab_size() :] = 0
     model.save_pretrained(out)

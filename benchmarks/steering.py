@@ -1,7 +1,6 @@
 """How fast steered text comes: our loop beside Hugging Face's `generate`, hooks, TransformerLens, nnsight and pyvene.
 
-python -m benchmarks.steering --sizes demo 60m 1b --peers-python PEERS/bin/python --json docs/performance.json \
-  --markdown docs/performance.md
+python -m benchmarks.steering --sizes demo --peers-python PEERS/bin/python --json DEMO.json
 
 All roads steer the same heads by the same vectors, at the last position, and write the same number of tokens. Before
 they are timed they must write the same words. They take turns inside each repeat, so that whatever else the machine
@@ -182,9 +181,8 @@ def main(
     rows: tuple[int, ...] | None = None,
     models: Path = MODELS,
     as_json: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
-    markdown: Path | None = None,
 ) -> None:
-    """Measure, print the tables, and write them and their numbers where asked.
+    """Measure, print the tables, and write their numbers where asked; `benchmarks.speed_page` makes the page.
 
     Args:
         sizes: Which models.
@@ -195,7 +193,6 @@ def main(
         rows: Batch sizes; likewise.
         models: Folder for models with random weights; those that are there are used again.
         as_json: File for the numbers.
-        markdown: File for the page.
     """
     peers = dict.fromkeys(("nnsight", "pyvene"), peers_python) if peers_python else {}
     found: dict[str, Any] = {"machine": machine(), "sizes": []}
@@ -209,8 +206,6 @@ def main(
     print(page(found))
     if as_json:
         write_atomically(as_json, json.dumps(found, indent=1) + "\n")
-    if markdown:
-        write_atomically(markdown, page(found))
 
 
 if __name__ == "__main__":

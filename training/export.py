@@ -97,10 +97,10 @@ def chunks_of(text: str, tokenizer: Tokenizer, context: int) -> np.ndarray:
     return np.asarray(ids[: len(ids) // context * context]).reshape(-1, context)
 
 
-def to_hugging_face(trained: OLMo, recipe: Recipe, tokenizer: Tokenizer) -> OlmoForCausalLM:
-    """The same float32 numbers under Hugging Face's names: q, k, v apart; the SwiGLU's halves are up, then gate."""
+def hugging_face_config(recipe: Recipe, tokenizer: Tokenizer) -> OlmoConfig:
+    """A recipe's shape in Hugging Face's words."""
     eos, pad = special_ids(tokenizer)
-    config = OlmoConfig(
+    return OlmoConfig(
         vocab_size=recipe.rows,
         hidden_size=recipe.d_model,
         intermediate_size=recipe.mlp_ratio * recipe.d_model // 2,
@@ -113,7 +113,11 @@ def to_hugging_face(trained: OLMo, recipe: Recipe, tokenizer: Tokenizer) -> Olmo
         attention_bias=False,
         clip_qkv=None,
     )
-    model = OlmoForCausalLM(config)
+
+
+def to_hugging_face(trained: OLMo, recipe: Recipe, tokenizer: Tokenizer) -> OlmoForCausalLM:
+    """The same float32 numbers under Hugging Face's names: q, k, v apart; the SwiGLU's halves are up, then gate."""
+    model = OlmoForCausalLM(hugging_face_config(recipe, tokenizer))
     state, weights = {}, trained.state_dict()
     state["model.embed_tokens.weight"] = state["lm_head.weight"] = weights["transformer.wte.weight"]
     for layer in range(recipe.n_layers):
