@@ -79,7 +79,7 @@ def table(found: list[dict[str, float]], dtype: str) -> str:
     return "\n".join(
         [
             f"Memory that a process grows by, as a multiple of the weights ({median['weights_GB']:.2f} GB, {dtype}), "
-            f"medians of {len(found)} processes. Aim: {AIM}.",
+            f"medians of {len(found)} process{'es' * (len(found) != 1)}. Aim: {AIM}.",
             "",
             "| opened | with the decoding loop | with the bridge | after use | highest point |",
             "|---:|---:|---:|---:|---:|",

@@ -13,7 +13,7 @@ from probes.views import set_name
 from steering.edit import Where
 from steering.plan import BAND, METHODS, Plan
 from steering.sampling import Sampling
-from steering.scale import NO_DIRECTION, SCALES, SWITCH
+from steering.scale import SCALES, SWITCH
 
 MOST_TOKENS = 200
 MOST_HEADS = 4096
@@ -41,7 +41,7 @@ def command(run: Asked, bench: Bench) -> str:
     given = {
         "--method": plan.method,
         "--probes": plan.probes if plan.site else None,
-        "--kind": plan.kind if plan.site and plan.method not in NO_DIRECTION else None,
+        "--kind": plan.kind if plan.rule.along else None,
         "--heads": plan.heads,
         "--where": plan.where,
         "--gate": None if plan.gate is None else f"{plan.gate:g}",

@@ -106,7 +106,7 @@ class Batch:
         shifts, seen = Shifts(self._lens, doses), Seen()
         decoder = Decoder(self._lens, [tokens for tokens, _ in distinct], prefix_of, max(self._room), shifts, seen)
         if decoder.n_read:
-            compare(self._lens, doses, seen)  # the prompt's last position but one is looked at, for all before it
+            compare(self._lens, doses, seen)  # at the prompt's last position but one
             lengths = [len(tokens) for tokens, _ in distinct]
             real = torch.arange(decoder.n_read) >= decoder.n_read - torch.tensor(lengths)[:, None]
             self._count(shifts.gates, list(enumerate(prefix_of)), real.to(self._lens.device))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from steering.receipt import Receipt
-from steering.scale import NO_DIRECTION, Scale
+from steering.scale import Scale
 
 Mask = Callable[[str], str]
 """Hides words and keeps the length of the text."""
@@ -105,7 +105,7 @@ def _done(receipt: Receipt, prefix: str) -> str:
     places = " ".join(sorted((shift.edit for shift in receipt.shifts), key=_in_order))
     layers = f"{_many(len(receipt.layers), 'layer')} ({places})"
     what = f"{_many(len(receipt.shifts), 'head')} in {layers}" if plan.site == "heads" else f"the stream after {layers}"
-    along = "" if plan.method in NO_DIRECTION else f" along {plan.kind} directions"
+    along = f" along {plan.kind} directions" if plan.rule.along else ""
     return (
         f"{plan.rule.name} at {strength:g}{along} changed {what}, at {_many(receipt.n_positions, 'position')}: the "
         "last word of the prompt and every new one."

@@ -19,7 +19,7 @@ from steering.asked import KINDS, MOST_SEED, MOST_TOKENS, PLACES, PROMPT_CHARACT
 from steering.page import Picture, marks
 from steering.plan import BAND, METHODS
 from steering.runs import Runs
-from steering.scale import GIST, NO_DIRECTION, SCALES, Scale
+from steering.scale import GIST, SCALES, Scale
 from steering.views import MOST_NATS, Stopped, first_choice, grow, methods_for, spend
 
 EXAMPLES = [
@@ -92,19 +92,7 @@ def build(bench: Bench, blocks: gr.Blocks) -> Menus:
         with gr.Column(scale=5, min_width=320):
             desk = _desk(bench)
         with gr.Column(scale=8, min_width=320):
-            shown = gr.HTML(EMPTY, elem_id="runs", apply_default_css=False)
-            gr.HTML(sentence(BABBLE), apply_default_css=False)
-            masked = gr.Checkbox(True, label="Hide slurs and insults behind stars", elem_id="masked", container=False)
-            receipt = gr.HTML("", elem_id="receipt", apply_default_css=False)
-            as_command = gr.Textbox(
-                label="Copy as command",
-                placeholder="Comes with the first text.",
-                interactive=False,
-                lines=2,
-                max_lines=8,
-                buttons=["copy"],
-                elem_id="command",
-            )
+            shown, masked, receipt, as_command = _sheet()
     controls = desk.controls
 
     def ask(request: gr.Request) -> int:
@@ -199,6 +187,24 @@ def build(bench: Bench, blocks: gr.Blocks) -> Menus:
     return Menus(controls.a, controls.b)
 
 
+def _sheet() -> tuple[gr.HTML, gr.Checkbox, gr.HTML, gr.Textbox]:
+    """The texts, whether slurs are hidden, the receipt, and the same run as a command."""
+    shown = gr.HTML(EMPTY, elem_id="runs", apply_default_css=False)
+    gr.HTML(sentence(BABBLE), apply_default_css=False)
+    masked = gr.Checkbox(True, label="Hide slurs and insults behind stars", elem_id="masked", container=False)
+    receipt = gr.HTML("", elem_id="receipt", apply_default_css=False)
+    as_command = gr.Textbox(
+        label="Copy as command",
+        placeholder="Comes with the first text.",
+        interactive=False,
+        lines=2,
+        max_lines=8,
+        buttons=["copy"],
+        elem_id="command",
+    )
+    return shown, masked, receipt, as_command
+
+
 def _desk(bench: Bench) -> Desk:
     scale: Scale = SCALES["iti"]
     with gr.Row():
@@ -262,7 +268,7 @@ def settle(method: str, where: str | None) -> tuple[Any, ...]:
     site = where if where in places else next(iter(places), None)
     return (
         gr.update(visible=len(places) > 1, value=site if len(places) > 1 else None),
-        _acting(bool(site) and method not in NO_DIRECTION, "mass-mean"),
+        _acting(METHODS[method].along, "mass-mean"),
         gr.update(visible=bool(site)),
         _acting(site == "heads", ""),
         _acting(site == "residual", ""),

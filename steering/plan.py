@@ -29,17 +29,19 @@ class Method(NamedTuple):
     """Whether a strength below 0 means something."""
     where: tuple[Where, ...]
     """Sites that it can change, its own choice first; none: it changes the prompt."""
+    along: bool
+    """Whether it acts along a direction, whose kind can be chosen."""
 
 
 METHODS = {
-    "iti": Method("ITI", "standard deviations", 100, True, ("heads",)),
-    "caa": Method("CAA", "mean differences", 100, True, ("residual",)),
-    "act": Method("Linear-AcT", "of the way, 0 to 1", 1, False, ("residual", "heads")),
-    "mean-act": Method("Mean-AcT", "of the way, 0 to 1", 1, False, ("residual", "heads")),
-    "ablate": Method("Ablation", "of the way, 0 to 1", 1, False, ("residual", "heads")),
-    "leace": Method("LEACE", "of the way, 0 to 1", 1, False, ("residual", "heads")),
-    "prompting": Method("Prompting", "on or off, 1 or 0", 1, False, ()),
-    "prefix": Method("Prefix", "on or off, 1 or 0", 1, False, ()),
+    "iti": Method("ITI", "standard deviations", 100, True, ("heads",), True),
+    "caa": Method("CAA", "mean differences", 100, True, ("residual",), True),
+    "act": Method("Linear-AcT", "of the way, 0 to 1", 1, False, ("residual", "heads"), False),
+    "mean-act": Method("Mean-AcT", "of the way, 0 to 1", 1, False, ("residual", "heads"), False),
+    "ablate": Method("Ablation", "of the way, 0 to 1", 1, False, ("residual", "heads"), True),
+    "leace": Method("LEACE", "of the way, 0 to 1", 1, False, ("residual", "heads"), False),
+    "prompting": Method("Prompting", "on or off, 1 or 0", 1, False, (), False),
+    "prefix": Method("Prefix", "on or off, 1 or 0", 1, False, (), False),
 }
 
 
@@ -111,7 +113,7 @@ class Plan:
             "layers": site != "residual" and self.layers != (),
             "gate": site is None and self.gate is not None,
             "sigma_from": self.method != "iti" and self.sigma_from is not None,
-            "kind": self.method in ("act", "mean-act", "leace") and self.kind != "mass-mean",
+            "kind": not self.rule.along and self.kind != "mass-mean",
         }
         for name, is_idle in idle.items():
             if is_idle:
@@ -189,7 +191,7 @@ class Plan:
             words.append(_head_words(self.heads))
         if self.site == "residual":
             words.append(f"layers {' '.join(map(str, self.layers))}" if self.layers else _layer_words(self.method))
-        if self.site and self.method not in ("act", "mean-act", "leace"):
+        if self.rule.along:
             words.append(f"{self.kind}{f', seed {self.seed}' * (self.kind == 'random')}")
         if self.site:
             words.append(f"probes {self.probes}{f', sigma from {self.sigma_from}' * (self.sigma_from is not None)}")

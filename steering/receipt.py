@@ -45,7 +45,7 @@ class Receipt:
     fitted_on: tuple[str, ...]
     """For each plan, the digest of what its probes were fitted on."""
     shifts: tuple[Shift, ...]
-    """At the last token of the prompt; the positions before it are measured too where they are edited."""
+    """At the last token of the prompt. Where the prompt is edited too, the position before is compared as well."""
     n_positions: int
     """Positions that were edited, in the prompt and behind it."""
     gated: float | None

@@ -68,8 +68,6 @@ GIST = {
     "prompting": "ask in words",
     "prefix": "ask with the words of its training",
 }
-NO_DIRECTION = ("act", "mean-act", "leace")
-"""Methods that look at no direction but at all of both classes."""
 
 
 def said(plan: Plan, strength: float, target: str) -> str:

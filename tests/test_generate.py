@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -18,15 +16,13 @@ import torch
 from conftest import write_tiny_olmo
 from test_steering import DIRECTIONS, steering
 
-from lens import EmptyPrompt, Head, Lens, PromptTooLong, open_lens
+from lens import EmptyPrompt, Lens, PromptTooLong, open_lens
 from probes import Direction
 from steering import (
     Generation,
     Plan,
     Row,
     Sampling,
-    ShiftMissed,
-    Shifts,
     Steering,
     Step,
     fit,
@@ -279,63 +275,6 @@ def test_words_of_any_tokens_are_what_the_tokenizer_decodes(lens: Lens) -> None:
         for token in [*ids, *lens.encode(" end")]:  # ends with whole characters, so that nothing waits
             words.add(token)
         assert words.text == lens.decode([*ids, *lens.encode(" end")])
-
-
-def test_a_receipt_says_what_was_asked_and_what_arrived(lens: Lens) -> None:
-    plain, strong, all_of_it = generate(
-        lens, [Row(PROMPT), row(lens, PROMPT, 8, sample=1), row(lens, PROMPT, 8, positions="all")], SAMPLED
-    )
-    receipt = strong.receipt
-    assert [shift.edit for shift in receipt.shifts] == sorted(str(d.head) for d in DIRECTIONS)
-    assert all(shift.requested > 0.5 for shift in receipt.shifts)
-    assert 0 < receipt.worst_miss < 1e-5
-    assert plain.receipt.worst_miss == 0
-    assert receipt.model == lens.description
-    assert (receipt.seed, receipt.sample, receipt.gated) == (3, 1, None)
-    assert receipt.doses == ((Plan(), 8),)
-    assert (plain.receipt.n_positions, receipt.n_positions) == (0, 20)
-    assert all_of_it.receipt.n_positions == 20 + len(lens.encode(PROMPT)) - 1
-    assert "last position at 8: 4 edits in 3 layers, 20 positions, mean shift" in str(receipt)
-    written = json.loads(json.dumps(receipt.to_dict()))
-    assert written["shifts"][0]["edit"] == "L0H1"
-    assert Plan.from_json(json.dumps(written["doses"][0]["plan"])) == Plan()
-
-
-def test_a_receipt_asks_for_what_the_directions_say_layer_by_layer(lens: Lens) -> None:
-    (text,) = generate(lens, [row(lens, PROMPT, -5)], Sampling(max_tokens=1))
-    pushed = {d.head: d.push(1.0) @ lens.W_O(d.head.layer)[d.head.index] for d in DIRECTIONS}
-    for shift in text.receipt.shifts:
-        own, layer = pushed[Head.parse(shift.edit)], Head.parse(shift.edit).layer
-        whole = sum(push for head, push in pushed.items() if head.layer == layer)
-        assert shift.requested == pytest.approx(float(-5 * whole @ own / own.norm()), rel=1e-5)
-
-
-def test_a_dropped_layer_is_an_error_and_not_a_quiet_plain_text(lens: Lens, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Shifts._line_up
-
-    def without_layer_1(shifts: Shifts) -> None:
-        right(shifts)
-        shifts.layers[1] = (None, None)
-
-    monkeypatch.setattr(Shifts, "_line_up", without_layer_1)
-    with pytest.raises(ShiftMissed, match="layer 1, heads, of tiny: it was never reached"):
-        generate(lens, [row(lens, PROMPT, 4)], SAMPLED)
-
-
-@pytest.mark.parametrize("factor", [0.0, 0.99, -1.0, 2.0, math.nan])
-def test_a_push_of_the_wrong_size_is_an_error(lens: Lens, monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
-    written = sys.modules["steering.steerer"]._written
-    monkeypatch.setattr(sys.modules["steering.steerer"], "_written", lambda *given: factor * written(*given))
-    with pytest.raises(ShiftMissed, match=r"a shift of length .* was asked and .* arrived"):
-        generate(lens, [row(lens, PROMPT, 4)], SAMPLED)
-
-
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_receipts_hold_in_half_precision(tiny_folder: Path, dtype: str) -> None:
-    lens = open_lens(str(tiny_folder), device="cpu", dtype=dtype, threads=1)
-    texts = generate(lens, [Row(PROMPT), row(lens, PROMPT, 8), row(lens, OTHER, 8)], SAMPLED)
-    assert all(shift.measured == pytest.approx(shift.requested, rel=0.02) for shift in texts[1].receipt.shifts)
-    assert len(texts[1].tokens) > 1
 
 
 def test_bad_input_is_refused_with_a_sentence(lens: Lens) -> None:
