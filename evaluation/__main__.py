@@ -1,0 +1,35 @@
+"""Evaluation at a terminal.
+
+python -m evaluation sweep --checkpoints checkpoints/demo-* --plans none prompting iti@8 --prompts builtin --out results/mine
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import tyro
+
+COMMANDS: dict[str, Callable[..., None]] = {}
+
+
+def main() -> None:
+    """Parse, call, and say in one sentence what went wrong."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, prog="python -m evaluation", config=(tyro.conf.FlagCreatePairsOff,)
+        )
+    except BrokenPipeError:  # whoever reads our output has seen enough; Python would complain once more at the end
+        sys.stdout = None  # type: ignore[assignment]
+    except (KeyError, IndexError):  # no sentence of ours
+        raise
+    except OSError as error:
+        sys.exit(f"{error.filename}: {error.strerror}." if error.filename else f"{error}")
+    except (ValueError, LookupError, RuntimeError) as error:
+        sys.exit(f"{error}")
+    except KeyboardInterrupt:
+        sys.exit("Stopped.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What `python -m evaluation` can do, a verb per file."""
