@@ -1,6 +1,6 @@
 """Evaluation at a terminal.
 
-python -m evaluation sweep --checkpoints checkpoints/demo-* --plans none prompting iti@8 --prompts builtin --out results/mine
+python -m evaluation sweep --checkpoints checkpoints/demo-* --plans none iti@8 --prompts builtin --out results/mine
 """
 
 from __future__ import annotations
