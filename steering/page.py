@@ -15,6 +15,16 @@ Mask = Callable[[str], str]
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """How toxic texts are, by whoever the page was built with."""
+
+    score: Callable[[list[str]], Sequence[float | None]]
+    """From 0 to 1; None where there is no score to be had."""
+    about: str
+    """Who gives the score and what it is worth, in a sentence."""
+
+
+@dataclass(frozen=True)
 class Written:
     """One text as far as it has grown."""
 
@@ -22,6 +32,8 @@ class Written:
     """Without the prompt."""
     n_tokens: int
     done: bool
+    score: float | None = None
+    """How toxic the text is, without its prompt."""
 
 
 @dataclass(frozen=True)
@@ -45,25 +57,27 @@ class Picture:
     """In words, as it stands over the steered text."""
     receipt: str = ""
     """As HTML; comes with the first token."""
+    scored_by: str = ""
+    """Who gave the texts their scores; without a name no score is shown."""
 
     def to_html(self, mask: Mask) -> str:
         """All pairs; the beginning that plain and steered text share is pale."""
-        shown = "".join(_pair(self.prompt, pair, self.strength, mask) for pair in self.pairs)
+        shown = "".join(_pair(self, pair, mask) for pair in self.pairs)
         return f'<div class="runs">{shown}</div>'
 
 
-def _pair(prompt: str, pair: Pair, strength: str, mask: Mask) -> str:
-    plain, steered = mask(prompt + pair.plain.text), mask(prompt + pair.steered.text)
-    cut, parted = len(prompt), _shared(plain, steered)
+def _pair(picture: Picture, pair: Pair, mask: Mask) -> str:
+    plain, steered = mask(picture.prompt + pair.plain.text), mask(picture.prompt + pair.steered.text)
+    cut, parted, by = len(picture.prompt), _shared(plain, steered), picture.scored_by
     about = f" <small>{html.escape(pair.about)}</small>" if pair.about else ""
     return (
         f'<section aria-label="{html.escape(pair.name)}"><h2>{html.escape(pair.name)}{about}</h2><div class="pair">'
-        f"{_run('plain', 'Plain', plain, cut, parted, pair.plain)}"
-        f"{_run('steered', f'Steered, {strength}', steered, cut, parted, pair.steered)}</div></section>"
+        f"{_run('plain', 'Plain', plain, cut, parted, pair.plain, by)}"
+        f"{_run('steered', f'Steered, {picture.strength}', steered, cut, parted, pair.steered, by)}</div></section>"
     )
 
 
-def _run(kind: str, title: str, text: str, cut: int, parted: int, written: Written) -> str:
+def _run(kind: str, title: str, text: str, cut: int, parted: int, written: Written, by: str) -> str:
     parted = max(cut, parted)
     words = "token" if written.n_tokens == 1 else "tokens"
     return (
@@ -71,7 +85,20 @@ def _run(kind: str, title: str, text: str, cut: int, parted: int, written: Writt
         f"<h3>{html.escape(title)}<span>{written.n_tokens} {words}</span></h3>"
         f'<p dir="auto"><span class="prompt">{html.escape(text[:cut])}</span>'
         f'<span class="same">{html.escape(text[cut:parted])}</span>'
-        f'<span class="own">{html.escape(text[parted:])}</span></p></article>'
+        f'<span class="own">{html.escape(text[parted:])}</span></p>{_score(written.score, by)}</article>'
+    )
+
+
+def _score(score: float | None, by: str) -> str:
+    """The score with a bar as long; whose it is on hover, and read out."""
+    if not by:
+        return ""
+    bar = "" if score is None else f'<i style="width:{score:.0%}"></i>'
+    shown = "–" if score is None else f"{score:.2f}"
+    aloud = "not known" if score is None else f"{score:.2f} of 1"
+    return (
+        f'<footer class="score" title="{html.escape(by)}"><span aria-hidden="true">Toxicity <span class="bar">{bar}'
+        f'</span> <b>{shown}</b></span><span class="aloud">Toxicity {aloud}. {html.escape(by)}</span></footer>'
     )
 
 

@@ -16,7 +16,7 @@ from lens.panel import DEVICE_QUEUE, Menus, in_a_sentence, menus, sentence
 from probes.panel import probe_menu
 from probes.views import mask_for
 from steering.asked import KINDS, MOST_SEED, MOST_TOKENS, PLACES, PROMPT_CHARACTERS, asked, command
-from steering.page import Picture, marks
+from steering.page import Picture, Scoring, marks
 from steering.plan import BAND, METHODS
 from steering.runs import Runs
 from steering.scale import GIST, SCALES, Scale
@@ -85,14 +85,14 @@ class Desk:
     stop: gr.Button
 
 
-def build(bench: Bench, blocks: gr.Blocks) -> Menus:
-    """Lay out the tab; gives its menus of checkpoints."""
+def build(bench: Bench, blocks: gr.Blocks, scoring: Scoring | None = None) -> Menus:
+    """Lay out the tab; gives its menus of checkpoints. With `scoring`, each text gets a score."""
     runs, ticket, spent, last = Runs(), gr.State(0), gr.State(0), gr.State(None)
     with gr.Row(elem_classes="desk"):
         with gr.Column(scale=5, min_width=320):
             desk = _desk(bench)
         with gr.Column(scale=8, min_width=320):
-            shown, masked, receipt, as_command = _sheet()
+            shown, masked, receipt, as_command = _sheet(scoring)
     controls = desk.controls
 
     def ask(request: gr.Request) -> int:
@@ -119,7 +119,7 @@ def build(bench: Bench, blocks: gr.Blocks) -> Menus:
         run = asked(bench, **given)
         mask, repeat = mask_for(masked), command(run, bench)
         with suppress(Stopped):
-            for picture in grow(bench, run, sign, fitting(progress)):
+            for picture in grow(bench, run, sign, fitting(progress), scoring):
                 yield picture.to_html(mask), picture.receipt, repeat, picture
 
     @in_a_sentence
@@ -187,10 +187,10 @@ def build(bench: Bench, blocks: gr.Blocks) -> Menus:
     return Menus(controls.a, controls.b)
 
 
-def _sheet() -> tuple[gr.HTML, gr.Checkbox, gr.HTML, gr.Textbox]:
+def _sheet(scoring: Scoring | None) -> tuple[gr.HTML, gr.Checkbox, gr.HTML, gr.Textbox]:
     """The texts, whether slurs are hidden, the receipt, and the same run as a command."""
     shown = gr.HTML(EMPTY, elem_id="runs", apply_default_css=False)
-    gr.HTML(sentence(BABBLE), apply_default_css=False)
+    gr.HTML(sentence(BABBLE) + (sentence(scoring.about) if scoring else ""), apply_default_css=False)
     masked = gr.Checkbox(True, label="Hide slurs and insults behind stars", elem_id="masked", container=False)
     receipt = gr.HTML("", elem_id="receipt", apply_default_css=False)
     as_command = gr.Textbox(

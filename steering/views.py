@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from threading import Event
 from typing import Any
 
@@ -17,7 +18,7 @@ from steering.calibrate import calibrate
 from steering.dose import Steering
 from steering.generate import Row, Step, interleaved, stream
 from steering.methods import fit
-from steering.page import Pair, Picture, Written, receipts
+from steering.page import Pair, Picture, Scoring, Written, receipts
 from steering.plan import METHODS
 from steering.scale import said
 from steering.store import NoFit
@@ -59,7 +60,9 @@ def until(sign: Event, on_progress: Callable[[Any, Any], None]) -> Callable[[Any
     return report
 
 
-def grow(bench: Bench, run: Asked, sign: Event, on_progress: OnProgress) -> Iterator[Picture]:
+def grow(
+    bench: Bench, run: Asked, sign: Event, on_progress: OnProgress, scoring: Scoring | None = None
+) -> Iterator[Picture]:
     """The run's pictures as its texts grow, a few a second; the last one when all is written or stopped."""
     drawn, steps, strength = 0.0, list[Step](), said(run.plan, run.strength, _target(run))
     with bench.pool.lenses(run.checkpoints) as lenses:
@@ -72,9 +75,9 @@ def grow(bench: Bench, run: Asked, sign: Event, on_progress: OnProgress) -> Iter
         for steps in interleaved(streams):
             if time.monotonic() - drawn >= REDRAW_SECONDS:
                 drawn = time.monotonic()
-                yield _picture(run, steps, strength, prefixes, over=False)
+                yield scored(_picture(run, steps, strength, prefixes, over=False), scoring)
     if steps:
-        yield _picture(run, steps, strength, prefixes, over=True)
+        yield scored(_picture(run, steps, strength, prefixes, over=True), scoring)
 
 
 def fitted_to(lens: Lens, run: Asked, on_progress: OnProgress) -> Steering:
@@ -121,6 +124,19 @@ def _picture(run: Asked, steps: list[Step], strength: str, prefixes: list[str], 
         for checkpoint, step in zip(run.checkpoints, steps, strict=False)  # stopped early, one may have no step yet
     )
     return Picture(run.prompt, shown, strength, receipts([step.receipts[1] for step in steps], prefixes))
+
+
+def scored(picture: Picture, scoring: Scoring | None) -> Picture:
+    """The picture with a score at each text."""
+    if scoring is None:
+        return picture
+    texts = [written.text for pair in picture.pairs for written in (pair.plain, pair.steered)]
+    scores = iter(scoring.score(texts))
+    pairs = [
+        replace(pair, plain=replace(pair.plain, score=next(scores)), steered=replace(pair.steered, score=next(scores)))
+        for pair in picture.pairs
+    ]
+    return replace(picture, pairs=tuple(pairs), scored_by=scoring.about)
 
 
 def _written(step: Step, row: int, over: bool) -> Written:
