@@ -1,0 +1,81 @@
+"""A scorer is a named, versioned function from texts to toxicity, 0 to 1; a failure is missing, never 0."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from evaluation.cache import ScoreCache, default_cache, text_sha
+
+AT_ONCE = 256  # texts between two visits to the cache
+
+
+class Scorer(Protocol):
+    """Scores are comparable where name and version are the same, and nowhere else."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in results: builtin, openai, or a classifier's hub id."""
+
+    @property
+    def version(self) -> str:
+        """Changes whenever a score could change."""
+
+    def __call__(self, texts: Sequence[str]) -> Sequence[float | None]:
+        """One score per text, in order; None where there is none."""
+
+
+class Cached:
+    """A scorer that asks for no text twice, within a call or, with a cache, ever."""
+
+    def __init__(self, scorer: Scorer, cache: ScoreCache | None = None, at_once: int = AT_ONCE) -> None:
+        self.scorer, self.cache = scorer, cache
+        self.at_once = at_once
+        """How many texts are handed over together; what they scored is stored before the next are."""
+        self.name, self.version = scorer.name, scorer.version
+
+    def __call__(self, texts: Sequence[str]) -> list[float | None]:
+        """One score per text, in order; None where there is none."""
+        shas = [text_sha(text) for text in texts]
+        by_sha = dict(zip(shas, texts, strict=True))
+        scores: dict[str, float | None] = dict(self.cache.known(list(by_sha))) if self.cache else {}
+        unknown = [sha for sha in by_sha if sha not in scores]
+        for start in range(0, len(unknown), self.at_once):
+            some = unknown[start : start + self.at_once]
+            scores |= self._fresh({sha: by_sha[sha] for sha in some})
+        return [scores[sha] for sha in shas]
+
+    @property
+    def missing(self) -> Counter[str]:
+        """Why scores are missing: how many of each reason so far, where the scorer says so."""
+        return getattr(self.scorer, "missing", None) or Counter()
+
+    def _fresh(self, texts: dict[str, str]) -> dict[str, float | None]:
+        """Ask the scorer, and store what it answered."""
+        scores = dict(zip(texts, self.scorer(list(texts.values())), strict=True))
+        found = {sha: score for sha, score in scores.items() if score is not None}
+        for score in found.values():
+            if not 0 <= score <= 1:
+                raise ValueError(f"{self.name} gave a score of {score}; a scorer's scores lie between 0 and 1.")
+        if self.cache:
+            self.cache.keep(found)
+        return scores
+
+
+def open_scorer(spec: str = "builtin", cache: str | Path | None = None) -> Cached:
+    """A scorer by its name ("builtin", "openai", "perspective"), or a classifier by folder or Hugging Face hub id.
+
+    Scores are kept in `cache`, by default in the user's cache folder; "none" keeps them nowhere.
+    """
+    scorer, at_once = _open(spec)
+    kept = None if cache == "none" else ScoreCache(Path(cache or default_cache()), scorer.name, scorer.version)
+    return Cached(scorer, kept, at_once)
+
+
+def _open(spec: str) -> tuple[Scorer, int]:
+    """The scorer itself, and how many texts it likes to be handed at once."""
+    if spec == "builtin":
+        from evaluation.builtin_scorer import BuiltinScorer
+
+        return BuiltinScorer.open(), AT_ONCE
+    raise ValueError(f"There is no scorer {spec!r}. There are: builtin, openai, perspective.")
