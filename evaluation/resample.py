@@ -1,0 +1,72 @@
+"""The bootstrap behind every interval of a sweep: prompts are drawn again, each with all that was written to it.
+
+Texts to one prompt are alike, so the prompt is what is drawn (a cluster). Its sampling seeds come along and are not
+drawn once more inside: a prompt's mean already carries their chance, and drawing them again would count it twice
+(Davison & Hinkley 1997, section 3.8; tests/test_resample.py shows both). All columns share one set of draws, so that a
+difference of columns is a paired difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from probes.estimate import Difference, Estimate, batches, middle_95
+
+DRAWS = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Means:
+    """Means of columns, and the same of every bootstrap draw."""
+
+    values: Float[np.ndarray, "column"]
+    draws: Float[np.ndarray, "draw column"]
+    n: Float[np.ndarray, "column"]
+    """Prompts with a number."""
+
+    def estimate(self, columns: Sequence[int]) -> Estimate:
+        """The average of some columns (training seeds: they are averaged, not drawn)."""
+        draws = self.draws[:, columns].mean(axis=1)
+        return Estimate(float(self.values[columns].mean()), *middle_95(draws), int(self.n[columns].min()))
+
+    def difference(self, columns: Sequence[int]) -> Difference:
+        """The same of columns that hold differences, with a two-sided p from the share of draws beyond zero."""
+        draws = self.draws[:, columns].mean(axis=1)
+        beyond = min(int(np.sum(draws <= 0)), int(np.sum(draws >= 0)))
+        return Difference(self.estimate(columns), min(1.0, 2 * (1 + beyond) / (1 + len(draws))))
+
+
+def means(columns: Float[np.ndarray, "column prompt"], n_draws: int = DRAWS, seed: int = 0) -> Means:
+    """The mean of each column over prompts, those without a number (NaN) left out, with draws over prompts."""
+    there = ~np.isnan(columns).T
+    if not there.any(axis=0).all():
+        raise ValueError(f"{int((~there.any(axis=0)).sum())} of {len(columns)} columns hold no score at all.")
+    numbers, counts = np.where(there, columns.T, 0.0), there.astype(float)
+    values = numbers.sum(axis=0) / counts.sum(axis=0)
+    draws = []
+    for times in _times_drawn(len(numbers), n_draws, seed):
+        totals = times @ counts
+        unlucky = np.broadcast_to(values, totals.shape).copy()  # a draw without any number says nothing new
+        draws.append(np.divide(times @ numbers, totals, out=unlucky, where=totals > 0))
+    return Means(values, np.concatenate(draws), there.sum(axis=0))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Each p adjusted for all of them, so that the chance of one false alarm among them stays below 5 % (Holm 1979)."""
+    order = np.argsort(ps, kind="stable")
+    scaled = np.asarray(ps, dtype=float)[order] * np.arange(len(ps), 0, -1)
+    adjusted = np.empty(len(ps))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(scaled))
+    return adjusted.tolist()
+
+
+def _times_drawn(n: int, n_draws: int, seed: int) -> Iterator[Float[np.ndarray, "draw prompt"]]:
+    """How often each of n prompts occurs in a sample of n with replacement, some draws at a time."""
+    rng = np.random.default_rng(seed)
+    for rows in batches(n_draws, n):
+        drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
