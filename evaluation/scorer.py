@@ -2,11 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol
 
 from evaluation.cache import ScoreCache, default_cache, text_sha
+from evaluation.classifier import Classifier
+from evaluation.remote import Remote
+from evaluation.services import SERVICES
 
+NAMES = ("builtin", *SERVICES)
 AT_ONCE = 256  # texts between two visits to the cache
 
 
@@ -33,22 +38,19 @@ class Cached:
         self.at_once = at_once
         """How many texts are handed over together; what they scored is stored before the next are."""
         self.name, self.version = scorer.name, scorer.version
+        self.missing: Counter[str] = getattr(scorer, "missing", Counter())
+        """Why texts have no score: how many so far, by kind."""
 
     def __call__(self, texts: Sequence[str]) -> list[float | None]:
-        """One score per text, in order; None where there is none."""
+        """One score per text, in order; None where there is none, and of a blank text, which nobody can judge."""
         shas = [text_sha(text) for text in texts]
-        by_sha = dict(zip(shas, texts, strict=True))
+        by_sha = {sha: text for sha, text in zip(shas, texts, strict=True) if text.strip()}
+        self.missing["blank"] += sum(sha not in by_sha for sha in shas)
         scores: dict[str, float | None] = dict(self.cache.known(list(by_sha))) if self.cache else {}
         unknown = [sha for sha in by_sha if sha not in scores]
         for start in range(0, len(unknown), self.at_once):
-            some = unknown[start : start + self.at_once]
-            scores |= self._fresh({sha: by_sha[sha] for sha in some})
-        return [scores[sha] for sha in shas]
-
-    @property
-    def missing(self) -> Counter[str]:
-        """Why scores are missing: how many of each reason so far, where the scorer says so."""
-        return getattr(self.scorer, "missing", None) or Counter()
+            scores |= self._fresh({sha: by_sha[sha] for sha in unknown[start : start + self.at_once]})
+        return [scores.get(sha) for sha in shas]
 
     def _fresh(self, texts: dict[str, str]) -> dict[str, float | None]:
         """Ask the scorer, and store what it answered."""
@@ -73,9 +75,19 @@ def open_scorer(spec: str = "builtin", cache: str | Path | None = None) -> Cache
 
 
 def _open(spec: str) -> tuple[Scorer, int]:
-    """The scorer itself, and how many texts it likes to be handed at once."""
+    """The scorer itself, and how many texts it is handed at once."""
+    if spec in SERVICES:
+        remote = Remote(SERVICES[spec])
+        return remote, remote.at_once
     if spec == "builtin":
         from evaluation.builtin_scorer import BuiltinScorer
 
         return BuiltinScorer.open(), AT_ONCE
-    raise ValueError(f"There is no scorer {spec!r}. There are: builtin, openai, perspective.")
+    if "/" not in spec and not Path(spec.partition("#")[0]).is_dir():
+        near = get_close_matches(spec, NAMES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"There is no scorer {spec!r}.{hint} There are: {', '.join(NAMES)}, and classifiers by folder or hub id, "
+            "such as unitary/unbiased-toxic-roberta."
+        )
+    return Classifier.open(spec), AT_ONCE

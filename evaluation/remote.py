@@ -1,0 +1,238 @@
+"""Scores over the network: slowly enough, again after what passes, a reason for what does not; the key stays here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+
+from evaluation.services import ALTERNATIVES, Service
+
+IN_FLIGHT = 8  # requests that may be under way together
+TRIES = 6
+TIMEOUT = 30.0  # seconds that one request may take
+FIRST_WAIT = 2.0  # seconds before the second try at most; twice as long before each further one
+LONGEST_WAIT = 300.0  # seconds that a service may ask for before we rather stop
+PATIENCE = 20  # requests in a row that may fail after all their tries
+KEY_ERRORS = ("api key invalid", "invalid api key")
+NO_CONNECTION, OVER_QUOTA = "no connection", "over its quota (429)"
+AGAIN = "What it scored so far is kept where there is a cache: the same command again goes on from there."
+
+
+class ScorerStopped(RuntimeError):
+    """The service will answer no text for now."""
+
+
+class NoScore(Exception):
+    """A request that brought nothing; its words are a kind of failure, and hold neither text nor key."""
+
+
+class Passing(NoScore):
+    """A failure that may be gone in a while."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    content: Any
+    """Its JSON; None where it is none."""
+    retry_after: str | None
+    """Seconds, or a date."""
+
+
+class Pace:
+    """At most so many turns a second: any two are 1 / per_second apart."""
+
+    def __init__(
+        self,
+        per_second: float,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.gap, self.now, self.sleep = 1 / per_second, now, sleep
+        self.free_at = -math.inf
+
+    async def turn(self) -> None:
+        """Return when it is one's turn."""
+        while (wait := self.free_at - self.now()) > 0:
+            await self.sleep(wait)
+        self.free_at = self.now() + self.gap  # nothing is awaited since the check: no other task comes in between
+
+    def pause(self, seconds: float) -> None:
+        """Nobody's turn for so long."""
+        self.free_at = max(self.free_at, self.now() + seconds)
+
+
+class Remote:
+    """A scorer behind a network; texts that it refuses or fails on are missing, and counted by kind."""
+
+    def __init__(
+        self,
+        service: Service,
+        key: str | None = None,
+        timeout: float = TIMEOUT,
+        first_wait: float = FIRST_WAIT,
+        today: date | None = None,
+    ) -> None:
+        self.service, self.timeout, self.first_wait, self.today = service, timeout, first_wait, today
+        self.name, self.version = service.name, service.version
+        self.missing: Counter[str] = Counter()
+        self.at_once = IN_FLIGHT * service.texts_at_once
+        self._key, self._pace, self._failed = key or "", Pace(service.per_second), 0
+
+    def __call__(self, texts: Sequence[str]) -> list[float | None]:
+        """One score per text, in order; None where there is none."""
+        self._ready()
+        return asyncio.run(self._all(texts))
+
+    def _ready(self) -> None:
+        """Looked at when a text is to be sent, so that scores in a cache need neither key nor service."""
+        service = self.service
+        if service.ends and (self.today or datetime.now(UTC).date()) > service.ends:
+            raise ScorerStopped(ended(service))
+        self._key = self._key or os.environ.get(service.key_from, "").strip()
+        if not self._key or not self._key.isascii() or not self._key.isprintable():
+            raise ScorerStopped(f"{service.name} needs a key. Put it into the environment variable {service.key_from}.")
+
+    async def _all(self, texts: Sequence[str]) -> list[float | None]:
+        """Requests side by side; the first that stops the scorer stops them all."""
+        size, places = self.service.texts_at_once, asyncio.Semaphore(IN_FLIGHT)
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self.timeout)) as session:
+
+            async def in_its_place(some: Sequence[str]) -> list[float | None]:
+                async with places:
+                    return await self._scored(session, some)
+
+            try:
+                async with asyncio.TaskGroup() as group:
+                    parts = [texts[i : i + size] for i in range(0, len(texts), size)]
+                    tasks = [group.create_task(in_its_place(part)) for part in parts]
+            except ExceptionGroup as failures:
+                stopped = failures.exceptions[0]
+            else:
+                return [score for task in tasks for score in task.result()]
+        raise stopped
+
+    async def _scored(self, session: aiohttp.ClientSession, texts: Sequence[str]) -> list[float | None]:
+        """The scores of one request; where it fails, of each half alone, so that one text spoils no other."""
+        try:
+            return [*await self._asked(session, texts)]
+        except NoScore as failure:
+            if len(texts) == 1:
+                self.missing[str(failure)] += 1
+                return [None]
+        half = len(texts) // 2
+        return await self._scored(session, texts[:half]) + await self._scored(session, texts[half:])
+
+    async def _asked(self, session: aiohttp.ClientSession, texts: Sequence[str]) -> list[float]:
+        """One request, again and again while that may help."""
+        trouble = ""
+        for attempt in range(TRIES):
+            await self._pace.turn()
+            answer = await self._post(session, texts)
+            try:
+                scores = self._read(answer, len(texts))
+            except Passing as failure:
+                trouble = str(failure)
+            else:
+                self._failed = 0
+                return scores
+            if attempt < TRIES - 1:
+                await self._wait(attempt, answer)
+        self._failed += 1
+        if trouble in (NO_CONNECTION, OVER_QUOTA) or self._failed >= PATIENCE:
+            raise ScorerStopped(f"{self.name} was asked {TRIES} times and gave no score: {trouble}. {AGAIN}")
+        raise NoScore(trouble)
+
+    async def _post(self, session: aiohttp.ClientSession, texts: Sequence[str]) -> Answer | str:
+        """The answer, or why there is none; no error of aiohttp's leaves here, since some show the URL."""
+        asked = self.service.request(texts, self._key)
+        try:
+            async with session.post(self.service.url, allow_redirects=False, **asked) as response:
+                body = await response.read()
+                return Answer(response.status, parsed(body), response.headers.get("Retry-After"))
+        except aiohttp.ClientConnectorError:
+            return NO_CONNECTION
+        except TimeoutError:
+            return "timed out"
+        except aiohttp.ClientError:
+            return "connection lost"
+
+    def _read(self, answer: Answer | str, n: int) -> list[float]:
+        """The scores in an answer, or what kind of failure it is."""
+        if isinstance(answer, str):
+            raise Passing(answer)
+        if answer.status != 200:
+            raise self._refusal(answer)
+        try:
+            scores = self.service.scores(answer.content)
+        except (LookupError, TypeError, ValueError):
+            raise Passing("unreadable answer") from None
+        if len(scores) != n:
+            raise Passing("wrong number of scores")
+        return scores
+
+    def _refusal(self, answer: Answer) -> Exception:
+        """What an HTTP status other than 200 means."""
+        status, service = answer.status, self.service
+        kind = service.error(answer.content)
+        if status in (401, 403) or kind in KEY_ERRORS:
+            return ScorerStopped(f"{service.name} refused the key in {service.key_from} ({status}). Mend or renew it.")
+        if status in (404, 410):
+            return ScorerStopped(
+                ended(service) if service.ends else f"{service.name} is not at {service.url} ({status})."
+            )
+        if status == 429:
+            return Passing(OVER_QUOTA)
+        if 400 <= status < 500 and status != 408:
+            return NoScore(kind or f"refused ({status})")
+        return Passing(f"error {status}")
+
+    async def _wait(self, attempt: int, answer: Answer | str) -> None:
+        """As long as the service says, and then for all; else a random while, longer at each attempt (full jitter)."""
+        asked = seconds(answer.retry_after) if isinstance(answer, Answer) else None
+        if asked is None:
+            await asyncio.sleep(random.uniform(0, self.first_wait * 2**attempt))
+        elif asked > LONGEST_WAIT:
+            raise ScorerStopped(f"{self.name} asks us to wait for {asked:,.0f} seconds. {AGAIN}")
+        else:
+            self._pace.pause(asked)
+
+
+def ended(service: Service) -> str:
+    """What to do without a service that is gone."""
+    return f"{service.name} was closed on {service.ends:%d %B %Y} and answers no longer. {ALTERNATIVES}"
+
+
+def parsed(body: bytes) -> Any:
+    """The JSON in a body; None where it is none."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def seconds(retry_after: str | None) -> float | None:
+    """What a Retry-After header asks for: a number of seconds, or the time until an HTTP date."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        then = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    return max(0.0, (then.astimezone(UTC) - datetime.now(UTC)).total_seconds())
