@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 import tyro
 
-COMMANDS: dict[str, Callable[..., None]] = {}
+from evaluation.commands.sweep import sweep
+
+COMMANDS: dict[str, Callable[..., None]] = {"sweep": sweep}
 
 
 def main() -> None:

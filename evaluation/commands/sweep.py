@@ -1,0 +1,81 @@
+"""python -m evaluation sweep: checkpoints × plans × prompts × seeds, resumed where it was stopped."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from evaluation.plans import read_plan
+from evaluation.prompts import open_prompts
+from evaluation.results import Results
+from evaluation.scorer import Scorer, open_scorer
+from evaluation.sweep import Progress, Sweep, here, measure
+from evaluation.toxicity import PRESETS
+from evaluation.unit import Bench, Subject
+from lens.opening import locate, resolve_dtype
+from steering.cost import plain_text
+from steering.options import Machine
+
+MACHINE = Machine(threads=1)
+
+
+def sweep(
+    checkpoints: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CHECKPOINT ...")],
+    plans: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PLAN ...")],
+    out: Path,
+    prompts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PROMPTS ...")] = ("builtin",),
+    seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="SEED ...")] = (0,),
+    preset: Literal["paper", "rtp"] = "paper",
+    probes: str | None = None,
+    scorers: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SCORER ...")] = ("builtin",),
+    text: str | None = None,
+    machine: tyro.conf.OmitArgPrefixes[Machine] = MACHINE,
+) -> None:
+    """Write and score texts of every checkpoint under every plan, and measure what the plans cost.
+
+    Stopped or killed, the same command goes on where it was.
+
+    Args:
+        checkpoints: Folders, names in checkpoints/, or "org/name" on the Hugging Face hub.
+        plans: none, prompting, iti@8, caa@0.1nats, iti:heads=band,gate=0.5@8: a method with a strength in its own unit,
+            or the strength that costs so many nats per token on --text.
+        out: The folder of the results.
+        prompts: builtin, rtp.jsonl:300, toxigen.tar.gz:300, or a file of your own.
+        seeds: Of the words; every plan and checkpoint gets the same ones.
+        preset: paper: one text per prompt. rtp: 25, as RealToxicityPrompts does. Both: 20 tokens, top-p 0.9.
+        probes: The probe set of all plans that name none. Default: toxigen.
+        scorers: builtin, openai, perspective, or a classifier by folder or hub id.
+        text: Ordinary prose for costs: a file. Default: ours.
+        machine: What it is computed on; more threads are of use to models larger than the demo's.
+    """
+    opened = {spec: scorer(spec) for spec in scorers}
+    found = [locate(name) for name in checkpoints]
+    asked = Sweep(
+        tuple(Subject.of(one, str(resolve_dtype(machine.dtype, one)).removeprefix("torch.")) for one in found),
+        tuple(read_plan(plan, probes) for plan in plans),
+        tuple(open_prompts(spec) for spec in prompts),
+        seeds,
+        PRESETS[preset].sampling,
+        PRESETS[preset].n_samples,
+        tuple((spec, one.name, one.version) for spec, one in opened.items()),
+        *(("plain", plain_text()) if text is None else (Path(text).name, Path(text).read_text(encoding="utf-8"))),
+    )
+    engine = here(Bench(machine.device, machine.threads, scorer))
+    with Results(out) as results:
+        measure(asked, results, engine, show)
+    show()
+    print(f"{out}/rows.jsonl")
+
+
+def scorer(spec: str) -> Scorer:
+    """The built-in scorer is faster than the cache."""
+    return open_scorer(spec, "none" if spec == "builtin" else None)
+
+
+def show(progress: Progress | str = "") -> None:
+    """One line that is written over, where someone is watching."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[2K{progress}", end="", file=sys.stderr, flush=True)
