@@ -30,7 +30,8 @@ HINT = (
 )
 NOTHING = (
     '<div class="nothing">There are no results yet. Measure some checkpoints, then reload the page:<br><code>'
-    "python -m evaluation sweep --checkpoints checkpoints/demo-* --plans none iti@8 --prompts builtin --out results/mine"
+    "python -m evaluation sweep --checkpoints checkpoints/demo-* --plans none iti@8 --prompts builtin "
+    "--out results/mine"
     "</code></div>"
 )
 
