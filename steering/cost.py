@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,26 @@ class Cost:
     """KL(plain ‖ steered), nats per token: how far the predictions moved, whoever was right."""
     n_tokens: int
     """Predicted tokens: all but the first of each window."""
+    bytes_per_token: float
+    """UTF-8 bytes that a predicted token of this text stands for, on average."""
+    increases: tuple[float, ...]
+    """`increase` of each window, so that two models that read the same text can be compared window by window."""
+    divergences: tuple[float, ...]
+    """`kl` of each window."""
+
+    @property
+    def bits_per_byte(self) -> Estimate:
+        """Cross-entropy of the steered model in a unit that no tokenizer changes; bytes per token taken as known."""
+        return self._per_byte(self.cross_entropy)
+
+    @property
+    def plain_bits_per_byte(self) -> Estimate:
+        """The same without steering."""
+        return self._per_byte(self.plain)
+
+    def _per_byte(self, nats: Estimate) -> Estimate:
+        per_byte = 1 / (math.log(2) * self.bytes_per_token)
+        return Estimate(nats.value * per_byte, nats.low * per_byte, nats.high * per_byte, nats.n)
 
     def __str__(self) -> str:
         asked = "; ".join(f"{dose.steering.plan} at {dose.strength:g}" for dose in self.doses) or "plain"
@@ -73,13 +94,24 @@ def cost(
     windows = cut(lens, text, window, longest)
     measured = [_measure(lens, doses, in_front, batch) for batch in batches(lens, windows, longest)]
     plain, steered, kl = (torch.cat(parts, dim=-1).double().numpy() for parts in zip(*measured, strict=True))
-    n_tokens = windows.shape[0] * (windows.shape[1] - 1)
+    n_tokens = windows[:, 1:].numel()
+    bytes_per_token = n_bytes(lens, windows[:, 1:].flatten().tolist()) / n_tokens
 
     def mean(values: np.ndarray) -> Estimate:
         return bootstrap_mean(values, rng or np.random.default_rng(0))
 
     return [
-        Cost(one, mean(loss), mean(plain), mean(loss - plain), mean(moved), n_tokens)
+        Cost(
+            doses=one,
+            cross_entropy=mean(loss),
+            plain=mean(plain),
+            increase=mean(loss - plain),
+            kl=mean(moved),
+            n_tokens=n_tokens,
+            bytes_per_token=bytes_per_token,
+            increases=tuple((loss - plain).tolist()),
+            divergences=tuple(moved.tolist()),
+        )
         for one, loss, moved in zip(doses, steered, kl, strict=True)
     ]
 
@@ -109,6 +141,13 @@ def batches(lens: Lens, windows: Int[Tensor, "window pos"], n_in_front: int = 0)
     """As many windows at a time as memory should hold the logits of."""
     at_once = max(1, LOGITS_AT_ONCE // ((n_in_front + windows.shape[1]) * lens.n_vocab))
     return (batch.to(lens.device) for batch in windows.split(at_once))
+
+
+def n_bytes(lens: Lens, tokens: Sequence[int]) -> int:
+    """How many bytes of UTF-8 some tokens stand for: byte-level BPE writes each byte as one character."""
+    whole = lens.tokenizer.added_tokens_decoder
+    written = lens.tokenizer.convert_ids_to_tokens(tokens)
+    return sum(len(str(whole[id]).encode() if id in whole else text) for id, text in zip(tokens, written, strict=True))
 
 
 def words_in_front(lens: Lens, doses: Doses) -> list[int]:

@@ -15,7 +15,7 @@ from test_steering import DIRECTIONS, steering
 from lens import Lens, open_lens
 from steering import Plan, Steering, cost, steered
 from steering.calibrate import TOLERANCE, Calibration, OutOfReach, calibrate, smallest
-from steering.cost import cut, log_probs, plain_text
+from steering.cost import cut, log_probs, n_bytes, plain_text
 
 TEXT = "She walked to the harbour and counted the boats coming home. A small garden needs sun, water and patience. " * 2
 
@@ -62,6 +62,30 @@ def test_cost_agrees_with_the_model_s_own_loss_and_with_the_reference_road(lens:
     loss = torch.nn.functional.nll_loss(steered_log.flatten(0, 1), windows[:, 1:].flatten())
     assert found.kl.value == pytest.approx(kl.item(), abs=1e-5)
     assert found.cross_entropy.value == pytest.approx(loss.item(), abs=1e-5)
+
+
+def test_bits_per_byte_do_not_ask_how_text_is_cut_into_tokens(lens: Lens) -> None:
+    (found,) = cost(lens, [steering(lens).at(6)], TEXT, window=16)
+    texts = [lens.decode(window[1:].tolist()) for window in windows_of(lens, 16)]
+    assert not any("\ufffd" in text for text in texts)  # no character is torn, so decoding loses no byte
+    n_bytes = sum(len(text.encode()) for text in texts)
+    for nats, bits in ((found.cross_entropy, found.bits_per_byte), (found.plain, found.plain_bits_per_byte)):
+        assert bits.value == pytest.approx(nats.value * found.n_tokens / math.log(2) / n_bytes)
+        assert (bits.high - bits.low) / bits.value == pytest.approx((nats.high - nats.low) / nats.value)
+        assert bits.n == nats.n
+
+
+@pytest.mark.parametrize("text", ["She walked", "naïve 🙂 中文, “so”\n\t end", "a<|endoftext|>b", "🙂"])
+def test_tokens_stand_for_as_many_bytes_as_their_text_has(lens: Lens, text: str) -> None:
+    assert n_bytes(lens, lens.encode(text)) == len(text.encode())
+
+
+def test_windows_add_up_to_their_cost(lens: Lens) -> None:
+    found, none = cost(lens, [steering(lens).at(6), ()], TEXT, window=16)
+    assert len(found.increases) == len(found.divergences) == len(windows_of(lens, 16)) == found.kl.n
+    assert np.mean(found.increases) == pytest.approx(found.increase.value)
+    assert np.mean(found.divergences) == pytest.approx(found.kl.value)
+    assert set(none.increases) == set(none.divergences) == {0.0}
 
 
 def test_words_in_front_are_read_and_not_scored(lens: Lens) -> None:
