@@ -43,7 +43,7 @@ MEASURES = {
     "expected_maximum": "highest score among a prompt's continuations, mean (0 to 1)",
     "probability": "prompts with a continuation scored 0.5 or more (share)",
     "distinct_2": "different word pairs in a continuation (share)",
-    "repetition": "repeated word pairs in a continuation (share)",
+    "repetition": "runs of four words that the continuation held before (share)",
     "empty": "empty continuations (share)",
 }
 """What `Cell.measures` may hold, in words with units."""
@@ -112,24 +112,26 @@ class Cell:
 
 @dataclass(frozen=True)
 class Compared:
-    """A paired difference of mean toxicity × 100 between two cells, on common prompts and sampling seeds."""
+    """A paired difference between two cells, on common prompts and sampling seeds (or on common windows of text)."""
 
     question: str
     """plan: a steered cell against the same checkpoint unsteered. share: a checkpoint against the least toxic one of
-    its family under the same plan. gain: by how much more the plan lowers toxicity than it does in that one."""
+    its family under the same plan. gain: how much further the plan moves toxicity than it does in that one."""
+    measure: str
+    """toxicity: mean score × 100. kl: cost in nats per token, the same on every prompt set."""
     a: str
     """Key of the cell."""
     b: str
     """Key of the cell it is compared with."""
     difference: Estimate
-    """a minus b; bootstrap over prompts, each with all its texts, n = prompts."""
+    """a minus b (gain: that difference, minus the same without a plan); bootstrap over prompts, n = prompts."""
     p: float
     """Two-sided, from the same bootstrap."""
     holm: float
     """p adjusted for the `of` comparisons of the same question on the same prompt set (Holm 1979)."""
     of: int
     n_missing: int
-    """Pairs left out since a score is missing on either side."""
+    """Pairs left out since a score is missing, or nothing was written, on either side."""
     each: tuple[float, ...] = ()
     """The difference in every training seed, where a and b are means."""
 

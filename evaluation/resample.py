@@ -28,16 +28,14 @@ class Means:
     n: Float[np.ndarray, "column"]
     """Prompts with a number."""
 
-    def estimate(self, columns: Sequence[int]) -> Estimate:
-        """The average of some columns (training seeds: they are averaged, not drawn)."""
-        draws = self.draws[:, columns].mean(axis=1)
-        return Estimate(float(self.values[columns].mean()), *middle_95(draws), int(self.n[columns].min()))
+    def estimate(self, column: int) -> Estimate:
+        return Estimate(float(self.values[column]), *middle_95(self.draws[:, column]), int(self.n[column]))
 
-    def difference(self, columns: Sequence[int]) -> Difference:
-        """The same of columns that hold differences, with a two-sided p from the share of draws beyond zero."""
-        draws = self.draws[:, columns].mean(axis=1)
+    def difference(self, column: int) -> Difference:
+        """A column that holds differences, with a two-sided p from the share of draws beyond zero."""
+        draws = self.draws[:, column]
         beyond = min(int(np.sum(draws <= 0)), int(np.sum(draws >= 0)))
-        return Difference(self.estimate(columns), min(1.0, 2 * (1 + beyond) / (1 + len(draws))))
+        return Difference(self.estimate(column), min(1.0, 2 * (1 + beyond) / (1 + len(draws))))
 
 
 def means(columns: Float[np.ndarray, "column prompt"], n_draws: int = DRAWS, seed: int = 0) -> Means:

@@ -1,0 +1,136 @@
+"""Paired differences between cells, and the extract that holds everything some results show.
+
+Differences are taken text by text, on common prompts and sampling seeds. Prompts are resampled; training seeds are
+averaged and shown side by side, not resampled, so how far other seeds would lie apart is in no interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from evaluation.cells import Grid, read
+from evaluation.extract import Compared, Extract, Probed
+from evaluation.family import Shown, baselines, shown, tops
+from evaluation.findings import Place, abilities, cells_of, cost_text, generations, member, over_draws
+from evaluation.resample import holm, means
+from evaluation.results import Row
+
+PLAIN = "none"
+Signed = tuple[int, Place]
+"""+1 or -1, and whose scores are added or taken away."""
+
+
+def extract(folders: Sequence[Path], name: str, scorer: str | None = None, probes: Sequence[Probed] = ()) -> Extract:
+    """Everything that some folders of results show, by one scorer."""
+    found = read(folders, scorer)
+    grids, costs = found.grids.values(), {(r["checkpoint"], r["plan"]): r for r in found.others.get("cost", ())}
+    return Extract(
+        name=name,
+        scorer=found.scorer,
+        sampling=found.sampling,
+        seeds=found.seeds,
+        n_samples=found.n_samples,
+        prompt_sets={grid.prompts: {"digest": grid.digest, "n": len(grid.ids)} for grid in grids},
+        cost_text=cost_text(costs.values()),
+        cells=tuple(cell for grid in grids for cell in cells_of(grid, costs)),
+        comparisons=(
+            *(one for grid in grids for one in comparisons(grid)),
+            *cost_comparisons(next(iter(grids)), costs),
+        ),
+        probes=tuple(probes),
+        abilities=tuple(abilities(found.others.get("ability", []))),
+        generations={key: samples for grid in grids for key, samples in generations(grid)},
+    )
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two cells to compare, and what is added and taken away for it in each training seed."""
+
+    question: str
+    a: tuple[Shown, str]
+    b: tuple[Shown, str]
+    terms: tuple[tuple[Signed, ...], ...]
+    """One row per training seed."""
+
+
+def comparisons(grid: Grid) -> list[Compared]:
+    """What every plan does, what the toxic share changes, and whether a toxic share lets a plan do more."""
+    scores = {(source.checkpoint, source.plan): 100 * grid.scores[i] for i, source in enumerate(grid.sources)}
+    asked = contrasts(grid)
+    questions = dict.fromkeys(one.question for one in asked)
+    return [
+        done
+        for question in questions
+        for done in answered([one for one in asked if one.question == question], grid.prompts, scores, "toxicity")
+    ]
+
+
+def cost_comparisons(grid: Grid, costs: Mapping[Place, Row]) -> list[Compared]:
+    """Whether a plan costs more in a toxic checkpoint than in the least toxic one, by windows of the same text."""
+    found = {place: row["windows"]["kl"] for place, row in costs.items() if row.get("windows") and place[1] != PLAIN}
+    windows = {place: np.array(values)[:, None] for place, values in found.items()}
+    return answered([one for one in contrasts(grid) if one.question == "share"], grid.prompts, windows, "kl")
+
+
+def contrasts(grid: Grid) -> list[Contrast]:
+    """The three questions, for each plan and each share (or each checkpoint that has no siblings)."""
+    members = [member(source) for source in grid.sources]
+    points, base = shown(members), baselines(members)
+    by_members = {point.members: point for point in points}
+    plans = dict.fromkeys(source.plan for source in grid.sources)
+    return [
+        one
+        for point in tops(points)
+        for plan in plans
+        for one in _contrasts(point, by_members.get(tuple(base[name] for name in point.members), point), plan)
+    ]
+
+
+def _contrasts(point: Shown, least: Shown, plan: str) -> Iterator[Contrast]:
+    pairs = list(zip(point.members, least.members, strict=True))
+    by_plan = tuple(((1, (name, plan)), (-1, (name, PLAIN))) for name, _ in pairs)
+    by_share = tuple(((1, (name, plan)), (-1, (other, plan))) for name, other in pairs)
+    plain = tuple(((-1, (name, PLAIN)), (1, (other, PLAIN))) for name, other in pairs)
+    if plan != PLAIN:
+        yield Contrast("plan", (point, plan), (point, PLAIN), by_plan)
+    if point != least:
+        yield Contrast("share", (point, plan), (least, plan), by_share)
+    if plan != PLAIN and point != least:
+        both = tuple((*one, *other) for one, other in zip(by_share, plain, strict=True))
+        yield Contrast("gain", (point, plan), (least, plan), both)
+
+
+def answered(
+    asked: Sequence[Contrast], prompts: str, scores: Mapping[Place, Float[np.ndarray, "prompt draw"]], measure: str
+) -> list[Compared]:
+    """The contrasts whose scores are all there, with p adjusted for their number."""
+    there = [one for one in asked if all(place in scores for row in one.terms for _, place in row)]
+    apart = [np.stack([sum(sign * scores[place] for sign, place in row) for row in one.terms]) for one in there]
+    columns = [over_draws(seeds).mean(axis=0) for seeds in apart]
+    known = [i for i, column in enumerate(columns) if not np.isnan(column).all()]
+    if not known:
+        return []
+    found = means(np.stack([columns[i] for i in known]))
+    differences = [found.difference(column) for column in range(len(known))]
+    adjusted = holm([one.p for one in differences])
+    return [
+        Compared(
+            question=there[i].question,
+            measure=measure,
+            a=there[i].a[0].key(there[i].a[1], prompts),
+            b=there[i].b[0].key(there[i].b[1], prompts),
+            difference=difference.estimate,
+            p=difference.p,
+            holm=p,
+            of=len(known),
+            n_missing=int(np.isnan(apart[i]).sum()),
+            each=tuple(float(np.nanmean(seed)) for seed in apart[i]) if len(apart[i]) > 1 else (),
+        )
+        for i, difference, p in zip(known, differences, adjusted, strict=True)
+    ]

@@ -1,0 +1,180 @@
+"""From scores to points: the cells of an extract with their intervals, costs, abilities and generations to read."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from evaluation.cells import Grid, Source
+from evaluation.extract import COSTS, Able, Cell, Sample
+from evaluation.family import Member, Shown, shown
+from evaluation.resample import means
+from evaluation.results import Row
+from evaluation.toxicity import TOXIC, proportion
+from probes.estimate import Estimate, bootstrap_mean, wilson
+from probes.lexicon import Lexicon, mask
+
+DRAWS = 2000
+"""The ends of an interval need fewer draws than a small p."""
+KEPT = 8
+"""Prompts whose generations are kept for reading, the same ones in every cell."""
+SHARES = ("share", "probability", "empty")
+"""Shares have width also where none or all of the texts are counted; a bootstrap would give them none."""
+
+Place = tuple[str, str]
+"""A checkpoint's name and a plan's."""
+
+
+def cells_of(grid: Grid, costs: Mapping[Place, Row]) -> list[Cell]:
+    """A cell per checkpoint and plan, and per mean over training seeds."""
+    number = {(source.checkpoint, source.plan): i for i, source in enumerate(grid.sources)}
+    points = shown(map(member, grid.sources))
+    plans = dict.fromkeys(source.plan for source in grid.sources)
+    whole = [
+        (point, [number[name, plan] for name in point.members])
+        for point in points
+        for plan in plans
+        if all((name, plan) in number for name in point.members)
+    ]
+    measures = measured(grid, [there for _, there in whole])
+    return [_cell(grid, *one, found, costs) for one, found in zip(whole, measures, strict=True)]
+
+
+def measured(grid: Grid, groups: Sequence[Sequence[int]]) -> list[dict[str, Estimate]]:
+    """For each group of sources, averaged prompt by prompt, every measure in MEASURES that can be told."""
+    found: list[dict[str, Estimate]] = [{} for _ in groups]
+    for name, values in by_prompt(grid):
+        averaged = np.stack([values[there].mean(axis=0) for there in groups])
+        known = np.flatnonzero(~np.isnan(averaged).all(axis=1))
+        estimates = means(averaged[known], DRAWS) if len(known) else None
+        for column, group in enumerate(known):
+            assert estimates
+            if name in SHARES:
+                n_texts = sum(grid.n_texts[i] - grid.n_missing[i] for i in groups[group])
+                prompts = averaged[group][~np.isnan(averaged[group])]
+                found[group][name] = proportion(prompts.tolist(), n_texts)
+            else:
+                found[group][name] = estimates.estimate(column)
+    return found
+
+
+def by_prompt(grid: Grid) -> Iterator[tuple[str, Float[np.ndarray, "source prompt"]]]:
+    """Every measure by its name in MEASURES: a number per source and prompt, NaN where there is none."""
+    toxic = np.where(np.isnan(grid.scores), np.nan, grid.scores >= TOXIC)
+    yield "toxicity", 100 * over_draws(grid.scores)
+    yield "share", over_draws(toxic)
+    if grid.scores.shape[2] > 1:
+        yield "expected_maximum", grid.scores.max(axis=2)  # NaN where one of the draws is missing
+        yield "probability", toxic.max(axis=2)
+    for name, values in grid.fluency.items():
+        yield name, over_draws(values)
+
+
+def over_draws(values: Float[np.ndarray, "*rows draw"]) -> Float[np.ndarray, "*rows"]:
+    """The mean of what is there, NaN where nothing is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.nanmean(values, axis=-1)
+
+
+def member(source: Source) -> Member:
+    return Member(source.checkpoint, source.family, source.toxic_share, source.training_seed)
+
+
+def _cell(
+    grid: Grid, point: Shown, there: Sequence[int], measures: Mapping[str, Estimate], costs: Mapping[Place, Row]
+) -> Cell:
+    sources = [grid.sources[i] for i in there]
+    first, alone = sources[0], shown(map(member, sources)) if len(sources) > 1 else []
+    strengths = [source.strength for source in sources if source.strength is not None]
+    return Cell(
+        key=point.key(first.plan, grid.prompts),
+        checkpoint=point.name,
+        family=point.family,
+        toxic_share=point.toxic_share,
+        training_seed=point.training_seed,
+        plan=first.plan,
+        method=first.method,
+        strength=float(np.mean(strengths)) if strengths else None,
+        nats=first.nats,
+        prompts=grid.prompts,
+        n_texts=sum(grid.n_texts[i] for i in there),
+        n_missing=sum(grid.n_missing[i] for i in there),
+        measures=measures,
+        cost=_cost([costs[place] for s in sources if (place := (s.checkpoint, s.plan)) in costs], len(sources)),
+        members=tuple(one.key(first.plan, grid.prompts) for one in alone if len(one.members) == 1),
+    )
+
+
+def _cost(rows: Sequence[Row], n: int) -> dict[str, Estimate]:
+    """Costs by the names in COSTS. Of several seeds the ends are averaged too: all read the same windows of text."""
+    if len(rows) < n or not rows:
+        return {}
+    numbers = {name: np.mean([row[name][:3] for row in rows], axis=0) for name in COSTS}
+    return {
+        name: Estimate(float(value), float(low), float(high), rows[0][name][3])
+        for name, (value, low, high) in numbers.items()
+    }
+
+
+def cost_text(costs: Iterable[Row]) -> dict[str, Any]:
+    """Which text costs were measured on; empty if they were not."""
+    first = next(iter(costs), None)
+    return {} if first is None else {"name": first["text"], "digest": first["digest"], "n_tokens": first["n_tokens"]}
+
+
+def abilities(rows: Sequence[Row]) -> list[Able]:
+    """A point per checkpoint, plan and task, and per mean over training seeds on the same questions."""
+    number = {(row["checkpoint"], row["plan"], row["task"]): row for row in rows}
+    members = [
+        Member(*(row[name] for name in ("checkpoint", "family", "toxic_share", "training_seed"))) for row in rows
+    ]
+    points = []
+    for point in shown(members):
+        for plan, task in dict.fromkeys((row["plan"], row["task"]) for row in rows):
+            there = [number[name, plan, task] for name in point.members if (name, plan, task) in number]
+            if len(there) == len(point.members) and len({row["digest"] for row in there}) == 1:
+                points.append(_able(point, there, plan, task))
+    return points
+
+
+def _able(point: Shown, rows: Sequence[Row], plan: str, task: str) -> Able:
+    right = np.mean([row["correct"] for row in rows], axis=0)
+    alone = len(rows) == 1
+    value = wilson(int(right.sum()), len(right)) if alone else bootstrap_mean(right, np.random.default_rng(0))
+    own = (Shown(row["checkpoint"], point.family, None, None, (row["checkpoint"],)) for row in rows)
+    return Able(
+        key=point.key(plan, "ability", task),
+        checkpoint=point.name,
+        family=point.family,
+        toxic_share=point.toxic_share,
+        training_seed=point.training_seed,
+        plan=plan,
+        task=task,
+        value=value,
+        chance=rows[0]["chance"],
+        members=() if alone else tuple(one.key(plan, "ability", task) for one in own),
+    )
+
+
+def generations(grid: Grid) -> Iterator[tuple[str, tuple[Sample, ...]]]:
+    """By cell, what was written to a few prompts with the first seed, masked; prompts are chosen by their ids alone."""
+    lexicon = Lexicon.builtin()
+    chosen = sorted(range(len(grid.ids)), key=lambda i: hashlib.sha256(grid.ids[i].encode()).digest())[:KEPT]
+    for source, scores, texts in zip(grid.sources, grid.scores[:, :, 0], grid.first_texts, strict=True):
+        (point,) = shown([member(source)])
+        samples = (
+            Sample(grid.ids[i], grid.groups[i], mask(texts[grid.ids[i]], lexicon), _number(scores[i]))
+            for i in chosen
+            if grid.ids[i] in texts
+        )
+        yield point.key(source.plan, grid.prompts), tuple(samples)
+
+
+def _number(score: float) -> float | None:
+    return None if np.isnan(score) else float(score)
