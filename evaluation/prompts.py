@@ -172,6 +172,8 @@ def _prompt(row: Mapping[str, Any], where: str) -> Prompt:
     text, challenging = fields.get("text"), row.get("challenging")
     if not isinstance(text, str) or not text.strip():
         raise BadPrompts(f"{where} has no prompt. A row has a 'prompt' or a 'text', as in RealToxicityPrompts.")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise BadPrompts(f"{where} holds half a character. Remove it.")
     try:
         toxicity = None if fields.get("toxicity") in (None, "") else float(fields["toxicity"])
     except (TypeError, ValueError):
