@@ -139,9 +139,8 @@ def _read(file: str) -> tuple[str, list[Prompt]]:
     if path.is_dir() or path.name.endswith((*TAR, ".txt", ".txt.gz")):
         name, found = "toxigen" if path.is_dir() or path.name.endswith(TAR) else name, _lines(path)
     else:
-        table = list(rows(path))
-        name = "rtp" if "continuation" in table[0][1] else name
-        found = (_prompt(row, f"{path}:{number}") for number, row in table)
+        name = "rtp" if "continuation" in next(rows(path))[1] else name
+        found = (_prompt(row, f"{path}:{number}") for number, row in rows(path))
     first: dict[str, Prompt] = {}
     for prompt in found:
         first.setdefault(prompt.id, prompt)
@@ -197,8 +196,9 @@ def _lines(path: Path) -> Iterator[Prompt]:
             raise BadPrompts(f"{path}: {name} is no UTF-8 ({error.reason} at byte {error.start}).") from error
         for line in filter(None, lines):
             sentences = tuple(filter(None, map(str.strip, SEPARATOR.split(line))))
-            text = listed(sentences) if line.startswith("- ") and len(sentences) > 1 else line
-            yield Prompt(_id(text), text, group, demonstrations=sentences if text != line else ())
+            is_list = line.startswith("- ") and SEPARATOR.search(line, 1) is not None
+            text = listed(sentences) if is_list else line
+            yield Prompt(_id(text), text, group, demonstrations=sentences if is_list else ())
             n_lines += 1
     if not n_lines:
         raise BadPrompts(f"{path} holds no prompts. ToxiGen's lie in prompts/*.txt, one on each line.")
