@@ -84,13 +84,11 @@ def label_of(where: str, config: Any, asked: str) -> int:
     """The number of the label that was asked for, or of the only one called toxic."""
     labels = {str(label).lower(): number for number, label in config.id2label.items()}
     found = [asked.lower()] if asked else [label for label in labels if label in TOXIC]
-    if config.problem_type == "regression" or len(found) != 1 or found[0] not in labels:
-        problem = (
-            "gives no probabilities" if config.problem_type == "regression" else "leaves open which label is meant"
-        )
-        raise ValueError(
-            f"{where} {problem}. Name one of its labels: '{where}#LABEL', LABEL one of: {', '.join(labels)}."
-        )
+    if config.problem_type == "regression":
+        raise ValueError(f"{where} gives no probabilities but numbers without bounds. Choose another classifier.")
+    if len(found) != 1 or found[0] not in labels:
+        names = ", ".join(config.id2label.values())
+        raise ValueError(f"Which label of {where} is meant? Write '{where}#LABEL', LABEL one of: {names}.")
     return int(labels[found[0]])
 
 

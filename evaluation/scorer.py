@@ -38,7 +38,8 @@ class Cached:
         self.at_once = at_once
         """How many texts are handed over together; what they scored is stored before the next are."""
         self.name, self.version = scorer.name, scorer.version
-        self.missing: Counter[str] = getattr(scorer, "missing", Counter())
+        missing: Counter[str] | None = getattr(scorer, "missing", None)
+        self.missing: Counter[str] = Counter() if missing is None else missing
         """Why texts have no score: how many so far, by kind."""
 
     def __call__(self, texts: Sequence[str]) -> list[float | None]:

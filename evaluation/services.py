@@ -12,6 +12,7 @@ ALTERNATIVES = (
     "openai; 'python -m evaluation agree' places old Perspective scores beside another scorer's."
 )
 
+CATEGORIES = ("harassment", "harassment/threatening", "hate", "hate/threatening")
 ERRORS = {
     "api key invalid",
     "comment empty",
@@ -45,11 +46,10 @@ class OpenAI:
     """Requests in a second, at most."""
     ends: date | None = None
     """The service's last day, where one is known."""
-    categories: tuple[str, ...] = ("harassment", "harassment/threatening", "hate", "hate/threatening")
 
     @property
     def version(self) -> str:
-        return f"{self.model}, max of {', '.join(self.categories)}"
+        return f"{self.model} hate+harassment"
 
     def request(self, texts: Sequence[str], key: str) -> dict[str, Any]:
         """What aiohttp posts."""
@@ -59,7 +59,7 @@ class OpenAI:
     def scores(self, answer: Any) -> list[float]:
         """One per text; LookupError, TypeError or ValueError where the answer is of another form."""
         found = [result["category_scores"] for result in answer["results"]]
-        return [max(share(scores[category]) for category in self.categories) for scores in found]
+        return [max(share(scores[category]) for category in CATEGORIES) for scores in found]
 
     def error(self, answer: Any) -> str:
         """The kind of an error in the service's own word; empty where it names none."""
