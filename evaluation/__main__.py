@@ -10,9 +10,11 @@ from collections.abc import Callable
 
 import tyro
 
+from evaluation.commands.agree import agree
+from evaluation.commands.score import score
 from evaluation.commands.sweep import sweep
 
-COMMANDS: dict[str, Callable[..., None]] = {"sweep": sweep}
+COMMANDS: dict[str, Callable[..., None]] = {"sweep": sweep, "score": score, "agree": agree}
 
 
 def main() -> None:

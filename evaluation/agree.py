@@ -1,0 +1,173 @@
+"""How the scores of two scorers on the same texts relate, in numbers and as a picture; they never share a column."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from probes.estimate import Estimate, auc, bootstrap_mean, middle_95, midranks
+from probes.figure import empty_figure
+
+TOXIC = 0.5  # RealToxicityPrompts calls a text toxic from here on (Gehman et al. 2020, section 2)
+STEPS = 10
+DRAWS = 1000
+
+
+class NothingToRelate(ValueError):
+    """Scores from which no relation can be read."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The texts to which the first scorer gives about the same score, and what the second gives to them."""
+
+    low: float
+    high: float
+    """The first's scores: from `low` to just under `high`, in the last step 1 too."""
+    n: int
+    quarter: float
+    median: float
+    three_quarters: float
+    """The second's scores; `median` is where the first's number lies on the second's scale."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two scorers on the same texts."""
+
+    first: str
+    second: str
+    """Names with versions."""
+    missing: int
+    """Texts without a score from either, left out."""
+    pearson: Estimate
+    spearman: Estimate
+    difference: Estimate
+    """Mean of first minus second."""
+    first_auc: Estimate | None
+    """How well the first ranks what the second scores 0.5 or more above the rest; None where it scores all alike."""
+    second_auc: Estimate | None
+    """The reverse."""
+    steps: tuple[Step, ...]
+    """Where the first's tenths lie on the second's scale; tenths without texts are left out."""
+
+    def __str__(self) -> str:
+        lines = [
+            f"# {self.first} and {self.second}",
+            "",
+            f"{self.pearson.n:,} texts; {self.missing:,} more lack a score from either.",
+            "",
+            "| measure | value [95 % interval] |",
+            "|---|---|",
+            f"| Pearson | {shown(self.pearson)} |",
+            f"| Spearman | {shown(self.spearman)} |",
+            f"| AUC of {self.first} at {self.second} ≥ {TOXIC} | {shown(self.first_auc)} |",
+            f"| AUC of {self.second} at {self.first} ≥ {TOXIC} | {shown(self.second_auc)} |",
+            f"| mean difference, first minus second | {shown(self.difference)} |",
+            "",
+            f"| {self.first} from … to | texts | {self.second}: median | middle half |",
+            "|---|---:|---:|---|",
+            *(
+                f"| {step.low:.1f} … {step.high:.1f} | {step.n:,} | {step.median:.3f} "
+                f"| {step.quarter:.3f} … {step.three_quarters:.3f} |"
+                for step in self.steps
+            ),
+        ]
+        return "\n".join(lines)
+
+
+def agreement(
+    first: str, second: str, a: Sequence[float | None], b: Sequence[float | None], rng: np.random.Generator
+) -> Agreement:
+    """What two lists of scores of the same texts have in common."""
+    both = paired(a, b)
+    x, y = both
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        raise NothingToRelate(
+            f"{len(x)} texts have scores from both {first} and {second}, with {len(np.unique(x))} and "
+            f"{len(np.unique(y))} different values. Give more texts, with differing scores."
+        )
+    return Agreement(
+        first, second, len(a) - len(x),
+        correlation(x, y, rng), correlation(midranks(x), midranks(y), rng), bootstrap_mean(x - y, rng, DRAWS),
+        ranked(x, y), ranked(y, x), tuple(steps(x, y)),
+    )  # fmt: skip
+
+
+def paired(a: Sequence[float | None], b: Sequence[float | None]) -> Float[np.ndarray, "2 text"]:
+    """The scores of those texts that have both."""
+    pairs = [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+    return np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+
+
+def correlation(x: Float[np.ndarray, "text"], y: Float[np.ndarray, "text"], rng: np.random.Generator) -> Estimate:
+    """Pearson's r with its percentile bootstrap interval over texts; of midranks it is Spearman's."""
+    u, v = x - x.mean(), y - y.mean()  # centred once: sums of squares then lose no digits
+    parts = np.stack([u, v, u * u, v * v, u * v])
+    value = r(parts.mean(axis=1))
+    n = len(x)
+    draws = [r(parts @ np.bincount(rng.integers(n, size=n), minlength=n) / n) for _ in range(DRAWS)]
+    return Estimate(float(value), *middle_95(np.array([draw for draw in draws if np.isfinite(draw)])), n)
+
+
+def r(means: Float[np.ndarray, "5"]) -> float:
+    """Pearson's r from the means of u, v, u², v² and uv; NaN where one of them does not vary."""
+    u, v, uu, vv, uv = means
+    spread = (uu - u * u) * (vv - v * v)
+    return (uv - u * v) / np.sqrt(spread) if spread > 1e-18 else float("nan")
+
+
+def ranked(scores: Float[np.ndarray, "text"], judge: Float[np.ndarray, "text"]) -> Estimate | None:
+    """AUC of scores where another scorer decides what is toxic."""
+    toxic = judge >= TOXIC
+    return auc(scores, toxic) if toxic.any() and not toxic.all() else None
+
+
+def steps(x: Float[np.ndarray, "text"], y: Float[np.ndarray, "text"]) -> list[Step]:
+    """The middle half of y in each tenth of x."""
+    step = np.minimum((x * STEPS + 1e-9).astype(int), STEPS - 1)
+    found = []
+    for i in np.unique(step).tolist():
+        here = y[step == i]
+        quarter, median, three_quarters = (float(np.quantile(here, share)) for share in (0.25, 0.5, 0.75))
+        found.append(Step(i / STEPS, (i + 1) / STEPS, len(here), quarter, median, three_quarters))
+    return found
+
+
+def shown(estimate: Estimate | None) -> str:
+    return "—" if estimate is None else f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def picture(found: Agreement, a: Sequence[float | None], b: Sequence[float | None]) -> Callable[[str], bytes]:
+    """Every text as one point of a density, and the medians that carry one scale to the other; "png" or "svg"."""
+    from matplotlib import rc_context
+
+    x, y = paired(a, b)
+    figure = empty_figure(6.4, 5.6)
+    axes = figure.subplots()
+    dense = axes.hexbin(x, y, gridsize=40, extent=(0, 1, 0, 1), bins="log", mincnt=1, cmap="Blues", linewidths=0.2)
+    figure.colorbar(dense, label="texts (log scale)")
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":", label="equal scores")
+    middle = [(step.low + step.high) / 2 for step in found.steps]
+    median = np.array([step.median for step in found.steps])
+    spread = np.array([[step.median - step.quarter, step.three_quarters - step.median] for step in found.steps]).T
+    axes.errorbar(middle, median, spread, color="#d55e00", marker="o", label="median and middle half")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.set_xlabel(f"{found.first} (score, 0 to 1)", parse_math=False)
+    axes.set_ylabel(f"{found.second} (score, 0 to 1)", parse_math=False)
+    axes.set_title(f"Pearson {found.pearson}\nSpearman {found.spearman}", fontsize=9)
+    axes.legend(loc="upper left", fontsize=8)
+
+    def drawn(kind: str) -> bytes:
+        file = io.BytesIO()
+        undated: dict[str, Any] = {"Date": None} if kind == "svg" else {}
+        with rc_context({"svg.fonttype": "none", "svg.hashsalt": "hormesis"}):
+            figure.savefig(file, format=kind, dpi=160, metadata=undated)
+        return file.getvalue()
+
+    return drawn

@@ -1,0 +1,69 @@
+"""python -m evaluation agree: how two scorers relate on the same texts, so that old scores can be placed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from evaluation.agree import agreement, picture
+from evaluation.commands.score import progress
+from evaluation.rows import Placed, batches, number, read, text
+from evaluation.scorer import AT_ONCE, open_scorer
+from lens.files import write_atomically
+
+COLUMN = "column:"
+Spec = Annotated[str, tyro.conf.Positional]
+Scores = Callable[[Sequence[Placed]], list[float | None]]
+
+
+def agree(
+    first: Spec,
+    second: Spec,
+    texts: str,
+    out: Path,
+    field: str = "text",
+    cache: str | None = None,
+) -> None:
+    """How two scorers relate on the same texts: correlations, AUCs, where the first's scores lie on the second's scale.
+
+    Writes agree.json, agree.md, agree.png and agree.svg.
+
+    Args:
+        first: A scorer as in `score`, or "column:NAME": scores that the file itself holds, such as old Perspective's.
+        second: Another.
+        texts: A .jsonl or .csv file (also .gz), or "-": JSON lines from standard input.
+        out: The folder to write to.
+        field: The column that holds the text; a dot leads inside an object: continuation.text.
+        cache: The file that keeps scores; none: keep them nowhere. Default: in your cache folder.
+    """
+    one, one_scores = scores_of(first, field, cache)
+    other, other_scores = scores_of(second, field, cache)
+    a: list[float | None] = []
+    b: list[float | None] = []
+    for batch in batches(read(texts), AT_ONCE):
+        a += one_scores(batch)
+        b += other_scores(batch)
+        progress(f"{len(a):,} texts")
+    progress()
+    found = agreement(one, other, a, b, np.random.default_rng(0))
+    drawn = picture(found, a, b)
+    for kind in ("png", "svg"):
+        write_atomically(out / f"agree.{kind}", drawn(kind))
+    write_atomically(out / "agree.md", f"{found}\n")
+    write_atomically(out / "agree.json", json.dumps(asdict(found), ensure_ascii=False, indent=1) + "\n")
+    print(found)
+
+
+def scores_of(spec: str, field: str, cache: str | None) -> tuple[str, Scores]:
+    """A name with its version, and what gives rows their scores."""
+    if spec.startswith(COLUMN):
+        column = spec.removeprefix(COLUMN)
+        return column, lambda batch: [number(place, row, column) for place, row in batch]
+    scorer = open_scorer(spec, cache)
+    return f"{scorer.name} {scorer.version}", lambda batch: scorer([text(*placed, field) for placed in batch])

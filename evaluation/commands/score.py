@@ -1,0 +1,56 @@
+"""python -m evaluation score: one JSON line with a score per row of a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import tyro
+
+from evaluation.cache import text_sha
+from evaluation.rows import batches, read, text
+from evaluation.scorer import Cached, open_scorer
+
+
+def score(
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|-")],
+    scorer: str = "builtin",
+    field: str = "text",
+    cache: str | None = None,
+) -> None:
+    """Score the toxicity of texts from 0 to 1: one JSON line per row, in the file's order, null where there is none.
+
+    Args:
+        file: A .jsonl or .csv file (also .gz), or "-": JSON lines from standard input.
+        scorer: builtin, openai (key in OPENAI_API_KEY), perspective (key in PERSPECTIVE_API_KEY; ends on 31 December
+            2026), or a classifier: a folder or hub id such as unitary/unbiased-toxic-roberta, with "#LABEL" behind it
+            where the toxic label is in doubt.
+        field: The column that holds the text; a dot leads inside an object: continuation.text.
+        cache: The file that keeps scores, so that none is paid for twice; none: keep them nowhere. Default:
+            hormesis/scores.sqlite in your cache folder.
+    """
+    opened = open_scorer(scorer, cache)
+    n = n_missing = 0
+    texts = (text(place, row, field) for place, row in read(file))
+    for batch in batches(texts, opened.at_once):
+        scores = opened(batch)
+        print("\n".join(line(*pair, opened) for pair in zip(batch, scores, strict=True)), flush=True)
+        n, n_missing = n + len(scores), n_missing + scores.count(None)
+        progress(f"{n:,} texts, {n_missing:,} without a score")
+    progress()
+    if n_missing:
+        reasons = ", ".join(f"{kind}: {count:,}" for kind, count in opened.missing.most_common() if count)
+        print(f"{n_missing:,} of {n:,} texts have no score ({reasons}).", file=sys.stderr)
+
+
+def line(text: str, score: float | None, scorer: Cached) -> str:
+    """What is known of one text, without the text."""
+    row = {"text_sha": text_sha(text), "score": score, "scorer": scorer.name, "version": scorer.version}
+    return json.dumps(row, ensure_ascii=False)
+
+
+def progress(words: str = "") -> None:
+    """One line that is written over, where someone is watching; nothing clears it."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[2K{words}", end="", file=sys.stderr, flush=True)
