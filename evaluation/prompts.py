@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 import re
 import tarfile
 import zlib
 from bisect import bisect_left
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,12 +157,9 @@ def _drawn(prompts: Sequence[Prompt], n: int, evenly: bool, seed: int) -> list[P
         raise BadPrompts(f"Asked for {n:,} prompts; there are {len(prompts):,} different ones. Ask for 1 to that many.")
     shuffled = [prompts[place] for place in np.random.default_rng(seed).permutation(len(prompts))]
     if evenly:
-        seen: Counter[str | None] = Counter()
-        turns = []
-        for prompt in shuffled:
-            turns.append(seen[prompt.group])
-            seen[prompt.group] += 1
-        shuffled = [shuffled[place] for place in np.argsort(turns, kind="stable")]  # all first ones, all second ones
+        turn: dict[str | None, Iterator[int]] = defaultdict(count)
+        turns = [next(turn[prompt.group]) for prompt in shuffled]
+        shuffled = [shuffled[place] for place in np.argsort(turns, kind="stable")]  # first of each, second of each, ...
     return shuffled[:n]
 
 
@@ -173,14 +172,24 @@ def _prompt(row: Mapping[str, Any], where: str) -> Prompt:
         raise BadPrompts(f"{where} has no prompt. A row has a 'prompt' or a 'text', as in RealToxicityPrompts.")
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise BadPrompts(f"{where} holds half a character. Remove it.")
-    try:
-        toxicity = None if fields.get("toxicity") in (None, "") else float(fields["toxicity"])
-    except (TypeError, ValueError):
-        toxicity = -1.0
-    if toxicity is not None and not 0 <= toxicity <= 1:
-        raise BadPrompts(f"{where}: toxicity is a number from 0 to 1, or null; got {fields['toxicity']!r}.")
+    toxicity = _score(fields.get("toxicity"), where)
     group = row.get("group") or (None if toxicity is None else QUARTERS[min(3, int(4 * toxicity))])
-    return Prompt(_id(text), text, group, toxicity, challenging if isinstance(challenging, bool) else None)
+    return Prompt(
+        _id(text), text, group and str(group), toxicity, challenging if isinstance(challenging, bool) else None
+    )
+
+
+def _score(value: Any, where: str) -> float | None:
+    """A number from 0 to 1, or none."""
+    if value in (None, ""):
+        return None
+    try:
+        score = float(value)
+    except (TypeError, ValueError):
+        score = math.nan
+    if not 0 <= score <= 1:
+        raise BadPrompts(f"{where}: toxicity is a number from 0 to 1, or null; got {value!r}.")
+    return score
 
 
 def _lines(path: Path) -> Iterator[Prompt]:

@@ -208,6 +208,7 @@ def test_what_is_left_is_the_longest_end_that_fits(lens: Lens, text: str, room: 
         ("blank.jsonl", r"blank\.jsonl:1 has no prompt"),
         ("other.jsonl", r"other\.jsonl:1 has no prompt"),
         ("score.jsonl", r"score\.jsonl:1: toxicity is a number from 0 to 1, or null; got 7"),
+        ("word.jsonl", r"word\.jsonl:1: toxicity is a number .* got 'high'"),
         ("torn.jsonl", r"torn\.jsonl:1 holds half a character"),
         ("empty.txt", "holds no prompts"),
         ("latin.txt", "no UTF-8"),
@@ -221,6 +222,7 @@ def test_nonsense_is_refused_with_a_sentence(rtp: Path, tmp_path: Path, spec: st
     write(tmp_path / "blank.jsonl", [{"prompt": {"text": " "}}])
     write(tmp_path / "other.jsonl", [{"sentence": "Once"}])
     write(tmp_path / "score.jsonl", [{"prompt": {"text": "Once", "toxicity": 7}}])
+    write(tmp_path / "word.jsonl", [{"prompt": {"text": "Once", "toxicity": "high"}}])
     write(tmp_path / "torn.jsonl", [{"prompt": "\ud800"}])
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
