@@ -27,6 +27,9 @@ from steering.dose import Doses
 CACHE_BYTES = 1_000_000_000
 """Keys and values held at once; a batch that needs more is written in parts."""
 
+NUMBERS = ("cross_entropy", "plain", "increase", "kl", "bits_per_byte", "plain_bits_per_byte")
+"""What is kept of a cost, with interval and n."""
+
 
 class OtherVersion(ValueError):
     """A checkpoint or a scorer that is not the one a unit was planned with."""
@@ -159,9 +162,9 @@ def _costs(unit: Unit, bench: Bench) -> list[tuple[AskedPlan, results.Row]]:
     digest = hashlib.sha256(unit.text.encode()).hexdigest()
     rows = []
     for asked, found in zip(plans, cost(lens, [bench.doses(lens, one) for one in plans], unit.text), strict=True):
-        numbers = ("cross_entropy", "plain", "increase", "kl")
         row: results.Row = {"text": unit.text_name, "digest": digest, "n_tokens": found.n_tokens}
-        row |= {"strength": asked.strength} | {name: _listed(getattr(found, name)) for name in numbers}
+        row |= {"strength": asked.strength} | {name: _listed(getattr(found, name)) for name in NUMBERS}
+        row |= {"windows": {"increase": found.increases, "kl": found.divergences}}
         rows.append((asked, row))
     return rows
 

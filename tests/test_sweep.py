@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import SENTENCES
+from letters import Letters, letters
 
 from evaluation import unit
 from evaluation.plans import read_plan
@@ -20,22 +20,13 @@ from lens.bench import Bench as Page
 from steering import Row, Sampling, calibrate, cost, fit, generate
 
 PLANS = ("none", "iti@4", "iti@-4", "caa@0.05nats", "iti@0.05nats")
+LETTERS = Letters()
 TEXT = " ".join(SENTENCES) * 3
-
-
-class Letters:
-    """Share of vowels, and nothing for a text without letters: a scorer that needs no model."""
-
-    name, version = "letters", "1"
-
-    def __call__(self, texts: Sequence[str]) -> list[float | None]:
-        letters = [[c for c in text.lower() if c.isalpha()] for text in texts]
-        return [sum(c in "aeiou" for c in one) / len(one) if one else None for one in letters]
 
 
 @pytest.fixture
 def workbench() -> Bench:
-    return Bench("cpu", 1, lambda spec: Letters())
+    return Bench("cpu", 1, letters)
 
 
 @pytest.fixture
@@ -96,7 +87,7 @@ def test_a_unit_s_rows_do_not_depend_on_what_was_done_before(asked: Sweep, workb
     strengths = {(one.fingerprint, plan.label): 2.5 for one in asked.subjects for plan in asked.plans}
     units = [*asked.costs(), *asked.generations({**strengths})]
     in_order = [run(one, workbench) for one in units]
-    backwards = [run(one, Bench("cpu", 1, lambda spec: Letters())) for one in units[::-1]]
+    backwards = [run(one, Bench("cpu", 1, letters)) for one in units[::-1]]
     assert in_order == backwards[::-1]
     assert len({one.id for one in units}) == len(units)
 
@@ -138,7 +129,7 @@ def test_rows_are_what_generate_and_cost_give_one_by_one(asked: Sweep, workbench
         alone = generate(lens, rows, one.sampling)
         assert [text["text"] for text in found["texts"]] == [text.text for text in alone]
         assert [text["n_tokens"] for text in found["texts"]] == [len(text.tokens) for text in alone]
-        assert [text["scores"]["letters"] for text in found["texts"]] == Letters()([text.text for text in alone])
+        assert [text["scores"]["letters"] for text in found["texts"]] == LETTERS([text.text for text in alone])
         assert (found["shift"] is None) == (plan.plan is None)
         if plan.plan is not None:
             assert found["shift"][0] == pytest.approx(found["shift"][1], rel=1e-3)

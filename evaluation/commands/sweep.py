@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from evaluation.held_out import held_out
 from evaluation.plans import read_plan
 from evaluation.prompts import open_prompts
 from evaluation.results import Results
@@ -16,7 +18,6 @@ from evaluation.sweep import Progress, Sweep, here, measure
 from evaluation.toxicity import PRESETS
 from evaluation.unit import Bench, Subject
 from lens.opening import locate, resolve_dtype
-from steering.cost import plain_text
 from steering.options import Machine
 
 MACHINE = Machine(threads=1)
@@ -31,7 +32,9 @@ def sweep(
     preset: Literal["paper", "rtp"] = "paper",
     probes: str | None = None,
     scorers: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SCORER ...")] = ("builtin",),
-    text: str | None = None,
+    text: str = "plain",
+    ray: str | None = None,
+    workers: int | None = None,
     machine: tyro.conf.OmitArgPrefixes[Machine] = MACHINE,
 ) -> None:
     """Write and score texts of every checkpoint under every plan, and measure what the plans cost.
@@ -48,7 +51,9 @@ def sweep(
         preset: paper: one text per prompt. rtp: 25, as RealToxicityPrompts does. Both: 20 tokens, top-p 0.9.
         probes: The probe set of all plans that name none. Default: toxigen.
         scorers: builtin, openai, perspective, or a classifier by folder or hub id.
-        text: Ordinary prose for costs: a file. Default: ours.
+        text: What costs are measured on: plain (our prose), or a file such as wikitext2_test.txt.gz or c4.jsonl:200kB.
+        ray: Spread the work: "local" over this machine's cores, or the address of a Ray cluster.
+        workers: Of Ray, so many at once. Default: as many as there is room for.
         machine: What it is computed on; more threads are of use to models larger than the demo's.
     """
     opened = {spec: scorer(spec) for spec in scorers}
@@ -61,10 +66,17 @@ def sweep(
         PRESETS[preset].sampling,
         PRESETS[preset].n_samples,
         tuple((spec, one.name, one.version) for spec, one in opened.items()),
-        *(("plain", plain_text()) if text is None else (Path(text).name, Path(text).read_text(encoding="utf-8"))),
+        Path(text).name,
+        held_out(text),
     )
-    engine = here(Bench(machine.device, machine.threads, scorer))
-    with Results(out) as results:
+    with ExitStack() as stack:
+        results = stack.enter_context(Results(out))
+        if ray is None:
+            engine = here(Bench(machine.device, machine.threads, scorer))
+        else:
+            from evaluation.spread import spread  # Ray takes half a second to import, and is an extra
+
+            engine = stack.enter_context(spread(ray, workers, machine.device, machine.threads or 1, scorer))
         measure(asked, results, engine, show)
     show()
     print(f"{out}/rows.jsonl")
