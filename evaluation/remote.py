@@ -214,7 +214,7 @@ class Remote:
 
 def ended(service: Service) -> str:
     """What to do without a service that is gone."""
-    return f"{service.name} was closed on {service.ends:%d %B %Y} and answers no longer. {ALTERNATIVES}"
+    return f"{service.name} answers no longer; its last day is {service.ends:%d %B %Y}. {ALTERNATIVES}"
 
 
 def parsed(body: bytes) -> Any:

@@ -1,0 +1,258 @@
+"""The client against a hostile server: no text lost, no key shown, the rate kept, nothing paid twice."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from email.utils import format_datetime
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hostile import KEY, Hostile, hostile, share_of_e
+
+from evaluation.cache import ScoreCache
+from evaluation.remote import PATIENCE, TRIES, Pace, Remote, ScorerStopped, seconds
+from evaluation.scorer import Cached
+from evaluation.services import Perspective
+
+TEXTS = [f"e{'x' * n} number {n}" for n in range(70)]
+SCORES = [share_of_e(text) for text in TEXTS]
+KINDS = ("openai", "perspective")
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Hostile]:
+    with hostile() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: Hostile) -> Hostile:
+    return running.forget()
+
+
+def asking(server: Hostile, kind: str, timeout: float = 5.0, per_second: float = 1000.0) -> Remote:
+    return Remote(server.service(kind, per_second), KEY, timeout=timeout, first_wait=0.001)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_text_gets_its_own_score_in_order(server: Hostile, kind: str) -> None:
+    assert asking(server, kind)(TEXTS) == SCORES
+    assert server.answered == dict.fromkeys(TEXTS, 1)
+
+
+def test_openai_is_asked_as_its_types_say(server: Hostile) -> None:
+    asking(server, "openai")(TEXTS)
+    assert [len(texts) for texts in server.asked].count(32) == 2
+    assert len(server.asked) == 3
+    assert set(server.bodies[0]) == {"model", "input"}
+    assert server.bodies[0]["model"] == "omni-moderation-2024-09-26"
+    assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+    assert server.queries[0] == {}
+
+
+def test_perspective_is_asked_as_its_documents_say(server: Hostile) -> None:
+    asking(server, "perspective")(TEXTS[:1])
+    assert server.bodies == [
+        {
+            "comment": {"text": TEXTS[0], "type": "PLAIN_TEXT"},
+            "languages": ["en"],
+            "requestedAttributes": {"TOXICITY": {}},
+            "doNotStore": True,
+        }
+    ]
+    assert server.queries == [{"key": KEY}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "fault", ["500", "429", "503 after 0", "hang", "half", "short", "not json", "not a score", "302"]
+)
+def test_what_passes_costs_no_text(server: Hostile, kind: str, fault: str) -> None:
+    server.faults = {"number 7": [fault] * 2, "number 33": [fault]}
+    remote = asking(server, kind, timeout=0.3)
+    assert remote(TEXTS) == SCORES
+    assert not remote.missing
+    assert max(server.answered.values()) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_that_is_refused_is_missing_and_its_neighbours_are_not(server: Hostile, kind: str) -> None:
+    server.faults = {"number 40": ["400", "…"]}
+    remote = asking(server, kind)
+    scores = remote(TEXTS)
+    assert [i for i, score in enumerate(scores) if score is None] == [40]
+    assert [score for score in scores if score is not None] == SCORES[:40] + SCORES[41:]
+    assert remote.missing == {"comment too long": 1}
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind_of_failure"),
+    [("500", "error 500"), ("half", "connection lost"), ("not json", "unreadable answer"), ("hang", "timed out")],
+)
+def test_a_text_on_which_the_service_always_fails_is_missing_in_the_end(
+    server: Hostile, fault: str, kind_of_failure: str
+) -> None:
+    server.faults = {"number 3": [fault, "…"]}
+    remote = asking(server, "perspective", timeout=0.15)
+    assert remote(TEXTS[:6]) == [*SCORES[:3], None, *SCORES[4:6]]
+    assert remote.missing == {kind_of_failure: 1}
+    assert server.asked.count([TEXTS[3]]) == TRIES
+
+
+def test_a_service_that_answers_nothing_but_errors_is_left_alone(server: Hostile) -> None:
+    server.faults = {"number": ["500", "…"]}
+    with pytest.raises(ScorerStopped, match=r"gave no score: error 500\. What it scored so far is kept"):
+        asking(server, "perspective")(TEXTS)
+    assert len(server.asked) <= TRIES * (PATIENCE + 8)  # eight requests are under way together
+
+
+def test_all_wait_when_the_service_says_for_how_long(server: Hostile) -> None:
+    server.faults = {"number 2": ["429 after 1"]}
+    assert asking(server, "perspective", per_second=100)(TEXTS[:20]) == SCORES[:20]
+    at = next(i for i, texts in enumerate(server.asked) if texts == [TEXTS[2]])
+    later = [time - server.times[at] for time in server.times[at + 1 :]]
+    assert sum(gap > 0.9 for gap in later) >= len(later) - 7  # but for those that were under way
+
+
+def test_a_service_that_wants_us_gone_for_long_is_obeyed(server: Hostile) -> None:
+    server.faults = {"number 2": ["429 after 3600"]}
+    with pytest.raises(ScorerStopped, match="asks us to wait for 3,600 seconds"):
+        asking(server, "perspective")(TEXTS)
+
+
+def test_retry_after_is_a_number_of_seconds_or_a_date() -> None:
+    now = datetime.now(UTC)
+    assert seconds("7") == 7
+    assert seconds(format_datetime(now + timedelta(seconds=90), usegmt=True)) == pytest.approx(90, abs=2)
+    assert seconds(format_datetime(now - timedelta(days=1), usegmt=True)) == 0
+    assert [seconds(one) for one in (None, "soon", "-3", "")] == [None] * 4
+
+
+def test_any_two_turns_are_a_gap_apart_whoever_asks_and_whenever() -> None:
+    clock, turns, rng = [0.0], [], random.Random(0)
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(0)
+        clock[0] += seconds * rng.choice([0.5, 1, 1, 1.7])  # too short a sleep, and too long a one
+
+    async def visitor(pace: Pace) -> None:
+        for _ in range(20):
+            await pace.turn()
+            turns.append(clock[0])
+            if rng.random() < 0.3:
+                await sleep(rng.random())
+
+    async def all_of_them() -> None:
+        pace = Pace(4.0, now=lambda: clock[0], sleep=sleep)
+        await asyncio.gather(*(visitor(pace) for _ in range(10)))
+
+    asyncio.run(all_of_them())
+    assert len(turns) == 200
+    assert min(later - earlier for earlier, later in pairwise(turns)) >= 0.25 - 1e-9  # rounding of the clock's sum
+
+
+def test_the_server_never_sees_more_than_the_rate_though_requests_fail_and_calls_follow_each_other(
+    server: Hostile,
+) -> None:
+    server.faults = {"number 1": ["500"] * 6, "number 2": ["half"] * 4}
+    remote, rate = asking(server, "perspective", per_second=50), 50
+    assert remote(TEXTS[:20]) + remote(TEXTS[20:30]) == SCORES[:30]
+    times = server.times
+    assert len(times) == 40
+    for width in (5, 10, 20):
+        windows = [later - earlier for earlier, later in zip(times, times[width:], strict=False)]
+        assert min(windows) >= width / rate - 0.05  # the network may hold a request up, by less than this
+
+
+@pytest.mark.parametrize(
+    "fault", ["400", "401", "403", "404", "410", "429", "429 after 9999", "500", "hang", "half", "302"]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_key_is_in_no_error_no_log_and_no_picture_of_the_client(
+    server: Hostile, kind: str, fault: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.faults = {"number": [fault, "…"]}
+    remote = asking(server, kind, timeout=0.02)
+    shown = []
+    try:
+        remote(TEXTS[:1])
+    except ScorerStopped as error:
+        while error:
+            shown += [repr(error), *traceback.format_exception(error)]
+            error = error.__context__  # also one that is not printed
+    shown += [repr(remote), repr(remote.missing), str(remote.service), caplog.text, *capfd.readouterr()]
+    assert server.asked
+    assert not any(KEY in one for one in shown)
+
+
+@pytest.mark.parametrize("fault", ["401", "403"])
+def test_a_refused_key_stops_everything_and_names_the_variable(server: Hostile, fault: str) -> None:
+    server.faults = {"number": [fault, "…"]}
+    with pytest.raises(ScorerStopped, match=rf"openai refused the key in OPENAI_API_KEY \({fault}\)"):
+        asking(server, "openai")(TEXTS)
+    assert len(server.asked) <= 3
+
+
+def test_a_redirect_is_not_followed_since_the_key_would_go_along(server: Hostile) -> None:
+    server.faults = {"number": ["302", "…"]}
+    remote = asking(server, "openai")
+    assert remote(TEXTS[:1]) == [None]
+    assert remote.missing == {"error 302": 1}
+    assert len(server.asked) == TRIES
+
+
+def test_nothing_is_paid_for_twice_when_the_quota_ends_half_way(server: Hostile, tmp_path: Path) -> None:
+    server.faults = {"number 33": ["429", "…"]}
+    path = tmp_path / "scores.sqlite"
+
+    def scorer() -> Cached:
+        remote = asking(server, "perspective")
+        return Cached(remote, ScoreCache(path, remote.name, remote.version), remote.at_once)
+
+    with pytest.raises(ScorerStopped, match="over its quota"):
+        scorer()(TEXTS)
+    paid = set(server.answered)
+    assert len(paid) >= 32
+    server.faults = {}
+    assert scorer()(TEXTS) == SCORES
+    assert set(server.answered) == set(TEXTS)
+    assert sum(server.answered.values()) <= len(TEXTS) + 7  # at most those under way when it stopped
+
+
+def test_an_unreachable_service_stops_the_scorer() -> None:
+    service = replace(Perspective(ends=None), url="http://127.0.0.1:9/", per_second=1000.0)
+    with pytest.raises(ScorerStopped, match="no connection"):
+        Remote(service, KEY, first_wait=0.001)(TEXTS)
+
+
+def test_without_a_key_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PERSPECTIVE_API_KEY", raising=False)
+    for key in ("", "two\nlines", "café"):
+        with pytest.raises(ScorerStopped, match="Put it into the environment variable PERSPECTIVE_API_KEY"):
+            Remote(Perspective(ends=None), key)(TEXTS)
+
+
+def test_after_its_end_perspective_is_a_sentence_and_its_kept_scores_stay(server: Hostile, tmp_path: Path) -> None:
+    service = replace(server.service("perspective"), ends=date(2026, 12, 31))
+
+    def scorer(today: date) -> Cached:
+        return Cached(Remote(service, KEY, today=today), ScoreCache(tmp_path / "s", service.name, service.version))
+
+    assert scorer(date(2026, 12, 31))(TEXTS[:3]) == SCORES[:3]
+    late = scorer(date(2027, 1, 1))
+    assert late(TEXTS[:3]) == SCORES[:3]
+    with pytest.raises(
+        ScorerStopped, match=r"perspective answers no longer; its last day is 31 December 2026\..*builtin.*agree"
+    ):
+        late(TEXTS[:4])
+    server.faults = {"number": ["410", "…"]}
+    with pytest.raises(ScorerStopped, match="perspective answers no longer"):
+        scorer(date(2026, 12, 31))(TEXTS[:4])
