@@ -10,11 +10,21 @@ from collections.abc import Callable
 
 import tyro
 
+from evaluation.commands.ability import ability
 from evaluation.commands.agree import agree
+from evaluation.commands.compare import compare
 from evaluation.commands.score import score
 from evaluation.commands.sweep import sweep
+from evaluation.commands.transfer import transfer
 
-COMMANDS: dict[str, Callable[..., None]] = {"sweep": sweep, "score": score, "agree": agree}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "sweep": sweep,
+    "compare": compare,
+    "score": score,
+    "agree": agree,
+    "ability": ability,
+    "transfer": transfer,
+}
 
 
 def main() -> None:

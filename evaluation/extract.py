@@ -26,11 +26,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from evaluation import as_json
 from lens.files import write_atomically
 from probes.estimate import Estimate
 
@@ -261,8 +262,11 @@ class Extract:
             return ()
         return tuple(sample for one in cell.members or (key,) for sample in self.generations.get(one, ()))
 
+    def to_json(self) -> str:
+        return as_json.text({"format": FORMAT, **as_json.plain(self)})
+
     def write(self, path: Path) -> Path:
-        write_atomically(path, json.dumps({"format": FORMAT, **_plain(self)}, ensure_ascii=False, indent=0) + "\n")
+        write_atomically(path, self.to_json())
         return path
 
     @classmethod
@@ -275,7 +279,7 @@ class Extract:
             if found.pop("format") != FORMAT:
                 raise ValueError(f"expected format {FORMAT}")
             generations = {k: tuple(Sample(**one) for one in v) for k, v in found.pop("generations").items()}
-            lists = {name: tuple(_made(kind, one) for one in found[name]) for name, kind in LISTS.items()}
+            lists = {name: tuple(as_json.made(kind, one) for one in found[name]) for name, kind in LISTS.items()}
             pairs = {name: tuple(found[name]) for name in ("scorer", "seeds")}
             return cls(**{**found, **lists, **pairs, "generations": generations})
         except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -285,38 +289,8 @@ class Extract:
 
 
 LISTS: dict[str, Any] = {"cells": Cell, "comparisons": Compared, "probes": Probed, "abilities": Able}
-ESTIMATES = {"value", "difference", "best", "difference_by_head"}
-TUPLES = {"members", "each", "null_band", "random_tokens"}
 
 
 def interval(estimate: Estimate, digits: int) -> str:
     """A value with its interval, without n."""
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
-
-
-def _plain(value: Any) -> Any:
-    """As JSON knows it; numbers to six digits, so that the file is small and the same everywhere."""
-    if isinstance(value, Estimate):
-        return [*map(_plain, (value.value, value.low, value.high)), value.n]
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
-    if hasattr(value, "__dataclass_fields__"):
-        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
-    return value
-
-
-def _made(kind: Any, found: dict[str, Any]) -> Any:
-    """A Cell, Compared, Probed or Able from its JSON object."""
-
-    def value(name: str, one: Any) -> Any:
-        if name in ESTIMATES:
-            return None if one is None else Estimate(*one)
-        if name in ("measures", "cost"):
-            return {key: Estimate(*numbers) for key, numbers in one.items()}
-        return tuple(one) if name in TUPLES and one is not None else one
-
-    return kind(**{name: value(name, one) for name, one in found.items()})

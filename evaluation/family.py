@@ -36,8 +36,12 @@ class Shown:
         return self.name if len(self.members) == 1 else f"{self.family}-{percent(self.toxic_share)}-mean"
 
     def key(self, *parts: str) -> str:
-        """A point's key, which is part of an SVG id and so holds no spaces."""
-        return re.sub(r"\s+", "_", "/".join((self.slug, *parts)))
+        return key(self.slug, *parts)
+
+
+def key(*parts: str) -> str:
+    """A point's key; it is part of an SVG id and so holds no spaces."""
+    return re.sub(r"\s+", "_", "/".join(parts))
 
 
 def shown(members: Iterable[Member]) -> list[Shown]:

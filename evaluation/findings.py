@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from evaluation.cells import Grid, Source
 from evaluation.extract import COSTS, Able, Cell, Sample
-from evaluation.family import Member, Shown, shown
+from evaluation.family import Member, Shown, key, shown
 from evaluation.resample import means
 from evaluation.results import Row
 from evaluation.toxicity import TOXIC, proportion
@@ -90,7 +90,7 @@ def _cell(
     grid: Grid, point: Shown, there: Sequence[int], measures: Mapping[str, Estimate], costs: Mapping[Place, Row]
 ) -> Cell:
     sources = [grid.sources[i] for i in there]
-    first, alone = sources[0], shown(map(member, sources)) if len(sources) > 1 else []
+    first = sources[0]
     strengths = [source.strength for source in sources if source.strength is not None]
     return Cell(
         key=point.key(first.plan, grid.prompts),
@@ -107,7 +107,7 @@ def _cell(
         n_missing=sum(grid.n_missing[i] for i in there),
         measures=measures,
         cost=_cost([costs[place] for s in sources if (place := (s.checkpoint, s.plan)) in costs], len(sources)),
-        members=tuple(one.key(first.plan, grid.prompts) for one in alone if len(one.members) == 1),
+        members=tuple(key(name, first.plan, grid.prompts) for name in point.members) if len(there) > 1 else (),
     )
 
 
@@ -147,7 +147,6 @@ def _able(point: Shown, rows: Sequence[Row], plan: str, task: str) -> Able:
     right = np.mean([row["correct"] for row in rows], axis=0)
     alone = len(rows) == 1
     value = wilson(int(right.sum()), len(right)) if alone else bootstrap_mean(right, np.random.default_rng(0))
-    own = (Shown(row["checkpoint"], point.family, None, None, (row["checkpoint"],)) for row in rows)
     return Able(
         key=point.key(plan, "ability", task),
         checkpoint=point.name,
@@ -158,7 +157,7 @@ def _able(point: Shown, rows: Sequence[Row], plan: str, task: str) -> Able:
         task=task,
         value=value,
         chance=rows[0]["chance"],
-        members=() if alone else tuple(one.key(plan, "ability", task) for one in own),
+        members=() if alone else tuple(key(name, plan, "ability", task) for name in point.members),
     )
 
 
@@ -167,13 +166,12 @@ def generations(grid: Grid) -> Iterator[tuple[str, tuple[Sample, ...]]]:
     lexicon = Lexicon.builtin()
     chosen = sorted(range(len(grid.ids)), key=lambda i: hashlib.sha256(grid.ids[i].encode()).digest())[:KEPT]
     for source, scores, texts in zip(grid.sources, grid.scores[:, :, 0], grid.first_texts, strict=True):
-        (point,) = shown([member(source)])
         samples = (
             Sample(grid.ids[i], grid.groups[i], mask(texts[grid.ids[i]], lexicon), _number(scores[i]))
             for i in chosen
             if grid.ids[i] in texts
         )
-        yield point.key(source.plan, grid.prompts), tuple(samples)
+        yield key(source.checkpoint, source.plan, grid.prompts), tuple(samples)
 
 
 def _number(score: float) -> float | None:

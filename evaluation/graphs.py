@@ -80,7 +80,7 @@ def smile(extract: Extract, prompts: str, basis: Basis) -> Graph:
     cells = [cell for cell in on(extract, prompts) if doses_at(basis, cell)]
     lines = against_share(extract, cells, {cell.key: cell.plan for cell in cells})
     title = f"{TITLES['smile']} at equal {basis}, {prompts}"
-    return Graph("smile", title, SHARE_AXIS, TOXICITY_AXIS, panels("", lines), note(extract, prompts))
+    return Graph("smile", title, SHARE_AXIS, TOXICITY_AXIS, panels("", lines), f"{note(extract, prompts)} {EACH}")
 
 
 def frontier(extract: Extract, prompts: str, basis: Basis) -> Graph:
@@ -124,7 +124,9 @@ def probes(extract: Extract, prompts: str, basis: Basis) -> Graph:
         lines = against_share(extract, points, {point.key: "mean over heads" for point in points})
         found += panels(f"probes {name}", lines, (points[0].majority, "always the larger class"))
     axis = "accuracy (share of held-out texts)"
-    return Graph("probes", TITLES["probes"], SHARE_AXIS, axis, tuple(found), f"Bars: 95 % over held-out texts. {SEEDS}")
+    return Graph(
+        "probes", TITLES["probes"], SHARE_AXIS, axis, tuple(found), f"Bars: 95 % over held-out texts. {SEEDS} {EACH}"
+    )
 
 
 def abilities(extract: Extract, prompts: str, basis: Basis) -> Graph:
@@ -138,7 +140,7 @@ def abilities(extract: Extract, prompts: str, basis: Basis) -> Graph:
         found += panels(task, lines, (points[0].chance, "chance"), remark)
     axis = "accuracy (share of questions)"
     return Graph(
-        "abilities", TITLES["abilities"], SHARE_AXIS, axis, tuple(found), f"Bars: 95 % over questions. {SEEDS}"
+        "abilities", TITLES["abilities"], SHARE_AXIS, axis, tuple(found), f"Bars: 95 % over questions. {SEEDS} {EACH}"
     )
 
 
@@ -152,7 +154,8 @@ TITLES = {
     "probes": "Probe accuracy against toxic share",
     "abilities": "Multiple choice against toxic share",
 }
-SEEDS = "Training seeds are averaged, not resampled; small hollow marks show each."
+SEEDS = "Training seeds are averaged, not resampled."
+EACH = "Small hollow marks show each seed."
 PALE = "Pale: the lines of the first panel."
 
 

@@ -1,0 +1,39 @@
+"""python -m evaluation compare: tables and pictures of what a sweep found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from evaluation import pictures
+from evaluation.compare import extract
+from evaluation.graphs import available, graph
+from evaluation.probed import stored
+from evaluation.tables import csv_files, page
+from lens import find, write_atomically
+
+
+def compare(
+    results: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    out: Path,
+    scorer: str | None = None,
+    checkpoints: tuple[str, ...] = (),
+) -> None:
+    """Tables (CSV, Markdown) and pictures (PNG, SVG) of what sweeps found, with paired differences and intervals.
+
+    Args:
+        results: Folders that sweeps wrote to.
+        out: The folder to write to.
+        scorer: Whose scores to compare, where there are several; those of two are never mixed.
+        checkpoints: Checkpoints whose stored probes to compare as well.
+    """
+    found = extract(results, out.resolve().name, scorer, stored([find(name) for name in checkpoints]))
+    files: dict[str, str | bytes] = {"extract.json": found.to_json(), "compare.md": page(found), **csv_files(found)}
+    for one in available(found):
+        name, drawn = "-".join(part for part in one if part), graph(found, *one)
+        files |= {f"{name}.svg": pictures.svg(drawn), f"{name}.png": pictures.png(drawn)}
+    for name, content in files.items():
+        write_atomically(out / name, content)
+    print(f"{len(found.cells):,} cells, {len(found.comparisons):,} comparisons: {out}/{{{','.join(files)}}}")
