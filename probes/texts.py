@@ -20,6 +20,7 @@ BUILTIN = Path(__file__).parent / "builtin" / "texts.jsonl"
 TOXIC = ("toxic", "benign")
 PLAIN_CLASSES = (TOXIC, ("true", "false"), ("yes", "no"), ("1", "0"))
 """Label pairs whose positive class needs no telling."""
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 Row = Mapping[str, Any]
 By = Literal["text", "group"]
@@ -92,12 +93,18 @@ RULES: Mapping[str, Callable[[Row], bool]] = {
 def open_texts(
     source: str, rule: str = "human>=2.5", name: str | None = None, classes: tuple[str, str] | None = None
 ) -> TextSet:
-    """The built-in set ("builtin"), or a file: ToxiGen's columns are recognised, any other needs text and label."""
+    """The built-in set ("builtin"), or a file: ToxiGen, HateCheck and ParaDetox are known by their columns, any other
+    needs text and label."""
     if source == "builtin":
         return builtin(name or "builtin")
     path = Path(source)
-    if "toxicity_human" in next(rows(path))[1]:
+    columns = next(rows(path))[1].keys()
+    if "toxicity_human" in columns:
         return read_toxigen(path, rule, name or "toxigen")
+    if {"test_case", "label_gold"} <= columns:
+        return read_hatecheck(path, name or "hatecheck")
+    if {"toxic", "neutral1"} <= columns:
+        return read_paradetox(path, name or "paradetox")
     return read_texts(path, name, classes)
 
 
@@ -121,6 +128,27 @@ def read_toxigen(path: Path, rule: str = "human>=2.5", name: str = "toxigen") ->
         except (KeyError, TypeError, ValueError) as error:
             raise BadTexts(f"{path}:{number} lacks a usable text, target_group or rating ({error}).") from error
     return TextSet(name, tuple(texts), rule=rule)
+
+
+def read_hatecheck(path: Path, name: str = "hatecheck") -> TextSet:
+    """HateCheck's cases (Röttger et al. 2021): templates in both classes, grouped by what each case tests."""
+    texts, classes = [], ("hateful", "non-hateful")
+    for number, row in rows(path):
+        if row["label_gold"] not in classes or not (row["test_case"] or "").strip():
+            raise BadTexts(f"{path}:{number} has no test_case, or a label_gold that is none of {', '.join(classes)}.")
+        texts.append(LabelledText(row["test_case"], row["label_gold"] == classes[0], row.get("functionality") or ""))
+    return TextSet(name, tuple(texts), classes, rule="label_gold")
+
+
+def read_paradetox(path: Path, name: str = "paradetox") -> TextSet:
+    """ParaDetox (Logacheva et al. 2022): toxic comments, each beside its first rewriting that is not."""
+    texts = []
+    for number, row in rows(path):
+        toxic, neutral = row["toxic"] or "", row["neutral1"] or ""
+        if not toxic.strip() or not neutral.strip():
+            raise BadTexts(f"{path}:{number} lacks the toxic text or its first neutral one.")
+        texts += [LabelledText(toxic, True, pair=str(number)), LabelledText(neutral, False, pair=str(number))]
+    return TextSet(name, tuple(texts), rule="as published")
 
 
 def read_texts(path: Path, name: str | None = None, classes: tuple[str, str] | None = None) -> TextSet:
@@ -153,13 +181,13 @@ def classes_of(path: Path, labels: set[str]) -> tuple[str, str]:
 
 
 def rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """The rows of a .jsonl or .csv file, also .gz, each with its line number; a damaged one stops the reading."""
+    """The rows of a .jsonl, .csv or .tsv file, also .gz, each with its line; a damaged one stops the reading."""
     if not path.is_file():
-        raise BadTexts(f"There is no file {path}. Give --texts builtin, or a .jsonl or .csv file.")
+        raise BadTexts(f"There is no file {path}. Give --texts builtin, or a .jsonl, .csv or .tsv file.")
     opened = gzip.open if path.suffix == ".gz" else open
     kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if kind not in (".jsonl", ".csv"):
-        raise BadTexts(f"{path} is neither .jsonl nor .csv (.gz after either is fine).")
+    if kind not in (".jsonl", *SEPARATORS):
+        raise BadTexts(f"{path} is neither .jsonl nor .csv nor .tsv (.gz after any is fine).")
     try:
         with opened(path, "rt", encoding="utf-8", newline="") as lines:
             number = 0
@@ -173,8 +201,8 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 def numbered(path: Path, kind: str, lines: Any) -> Iterator[tuple[int, Row]]:
     """Line number and row."""
-    if kind == ".csv":
-        reader = csv.DictReader(lines)
+    if kind in SEPARATORS:
+        reader = csv.DictReader(lines, delimiter=SEPARATORS[kind])
         yield from ((reader.line_num, row) for row in reader)
         return
     for number, line in enumerate(lines, start=1):
