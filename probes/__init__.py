@@ -1,7 +1,16 @@
 """Where is toxicity written?"""
 
 from probes.direction import Direction, Kind, direction, layer_direction
-from probes.estimate import Difference, Estimate, auc, bootstrap_mean, paired_difference, unpaired_difference, wilson
+from probes.estimate import (
+    Difference,
+    Estimate,
+    auc,
+    auc_difference,
+    bootstrap_mean,
+    paired_difference,
+    unpaired_difference,
+    wilson,
+)
 from probes.fits import Fits, NotConverged
 from probes.heatmap import HeadHistogram, Heatmap
 from probes.lexicon import Lexicon, mask
@@ -32,6 +41,7 @@ __all__ = [
     "TextSet",
     "ToxicEnd",
     "auc",
+    "auc_difference",
     "bootstrap_mean",
     "builtin",
     "compare",

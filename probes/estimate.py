@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import sqrt
+from math import erfc, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -97,6 +97,29 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> Estimate:
     value = (midranks(score)[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
     low, high = auc_interval(float(value), n_positive, n_negative)
     return Estimate(float(value), low, high, len(score))
+
+
+def auc_difference(a: ArrayLike, b: ArrayLike, labels: ArrayLike) -> Difference:
+    """AUC of the scores `a` minus that of `b` on the same texts, with the normal interval of DeLong et al. (1988)."""
+    positive = np.asarray(labels, dtype=bool)
+    ours, theirs = placements(checked(a), positive), placements(checked(b), positive)
+    if min(positive.sum(), (~positive).sum()) < 2:
+        raise ValueError("A difference of AUCs needs at least two texts of each class.")
+    differences = ours - theirs
+    value = float(differences[positive].mean())
+    spread = sqrt(sum(differences[rows].var(ddof=1) / rows.sum() for rows in (positive, ~positive)))
+    p = erfc(abs(value) / spread / sqrt(2)) if spread else float(value == 0)
+    return Difference(Estimate(value, value - Z * spread, value + Z * spread, len(positive)), p)
+
+
+def placements(score: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """For each score the share of the other class that lies on its right side, a tie counting half."""
+    if score.shape != positive.shape or not 0 < positive.sum() < len(positive):
+        raise ValueError("Placements need one label per score, and both classes.")
+    found, ranks = np.empty(len(score)), midranks(score)
+    found[positive] = (ranks[positive] - midranks(score[positive])) / (~positive).sum()
+    found[~positive] = 1 - (ranks[~positive] - midranks(score[~positive])) / positive.sum()
+    return found
 
 
 def midranks(values: np.ndarray) -> np.ndarray:
