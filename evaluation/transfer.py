@@ -1,0 +1,233 @@
+"""Do the probes of a checkpoint recognise toxicity where they were not fitted to it?
+
+A probe may read toxicity, or only the manner in which the toxic texts of its set are written. On HateCheck both classes
+are written alike; in ParaDetox a toxic comment stands beside one that says the same, in the same manner, without
+offence; two harmless styles show the reverse, since a probe that reads toxicity alone cannot tell them apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from evaluation.plans import PLAIN, AskedPlan
+from evaluation.results import Row
+from evaluation.unit import Subject, Unit
+from lens import Head, Lens, digest_texts, gather
+from probes.estimate import Difference, Estimate, auc, auc_difference, bootstrap_mean, paired_difference, wilson
+from probes.probe import ProbeSet
+from probes.store import BY_GROUP, StaleProbes
+from probes.texts import BadTexts, LabelledText, TextSet, bonds, bundled, rows
+
+OnProgress = Callable[[int, int], None]
+SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+")
+
+
+@dataclass(frozen=True)
+class DetectionUnit(Unit):
+    """What names a row of results."""
+
+    probes: str
+    test_set: str
+    digest: str
+    head: str
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """How the probes of one checkpoint sort one set of labelled texts, none of which they were fitted to."""
+
+    checkpoint: str
+    probes: str
+    test_set: str
+    digest: str
+    """Of the judged texts and labels."""
+    head: Head
+    """The most accurate one, chosen on other texts than these."""
+    logits: Float[np.ndarray, "text"]
+    """Of that head's probe; above 0 it says toxic."""
+    share_right: Float[np.ndarray, "text"]
+    """Share of all heads whose probe puts the text into the right class."""
+    texts: tuple[LabelledText, ...]
+
+    @property
+    def labels(self) -> Bool[np.ndarray, "text"]:
+        """True for the positive class."""
+        return np.array([text.label for text in self.texts])
+
+    @property
+    def majority(self) -> float:
+        """What always saying the larger class reaches."""
+        return float(max(self.labels.mean(), 1 - self.labels.mean()))
+
+    @property
+    def correct(self) -> Bool[np.ndarray, "text"]:
+        return (self.logits > 0) == self.labels
+
+    @property
+    def auc(self) -> Estimate:
+        """How often the head ranks a toxic text above a benign one."""
+        return auc(self.logits, self.labels)
+
+    @property
+    def accuracy(self) -> Estimate:
+        """Share of texts the head puts into the right class, with Wilson's interval."""
+        return wilson(int(self.correct.sum()), len(self.correct))
+
+    def mean_accuracy(self, rng: np.random.Generator) -> Estimate:
+        """Mean over all heads, with a bootstrap over texts."""
+        return bootstrap_mean(self.share_right, rng)
+
+    def pairs(self, rng: np.random.Generator) -> Estimate | None:
+        """Share of pairs whose toxic text is ranked above the other, a tie counting half; bootstrap over pairs."""
+        sides: dict[str, dict[bool, float]] = defaultdict(dict)
+        for text, logit in zip(self.texts, self.logits.tolist(), strict=True):
+            if text.pair:
+                sides[text.pair][text.label] = logit
+        gaps = np.array([both[True] - both[False] for both in sides.values() if len(both) == 2])
+        return bootstrap_mean((np.sign(gaps) + 1) / 2, rng) if len(gaps) else None
+
+    def row(self, subject: Subject, rng: np.random.Generator) -> Row:
+        """As it stands in results."""
+        unit = DetectionUnit(subject, (AskedPlan(PLAIN),), self.probes, self.test_set, self.digest, str(self.head))
+        about = {"kind": "detection", "unit": unit.id, **subject.named, "plan": PLAIN, "probes": self.probes}
+        pairs = self.pairs(rng)
+        return about | {
+            "test_set": self.test_set,
+            "digest": self.digest,
+            "auc": astuple(self.auc),
+            "accuracy": astuple(self.accuracy),
+            "mean_accuracy": astuple(self.mean_accuracy(rng)),
+            "majority": self.majority,
+            "pairs": astuple(pairs) if pairs else None,
+            "head": str(self.head),
+        }
+
+
+def detect(lens: Lens, probes: ProbeSet, texts: TextSet, on_progress: OnProgress | None = None) -> Detection:
+    """Read the texts and let every head's probe judge them.
+
+    On the set that the probes were fitted to, only the held-out texts are judged, and the best head is the one that was
+    best on the others; on any other set it is the one that was best on the held-out texts of the probes' own.
+    """
+    if probes.fingerprint != lens.fingerprint:
+        raise StaleProbes(f"The probes {probes.name!r} belong to other weights than those of {lens.checkpoint.name}.")
+    own = texts.digest == probes.texts_digest
+    if texts.name == probes.name.removesuffix(BY_GROUP) and not own:
+        raise BadTexts(
+            f"The probes {probes.name!r} of {probes.checkpoint} were fitted to other texts or labels than these of the "
+            f"same name, perhaps to some of these. Give the same file with the same rule ({probes.rule})."
+        )
+    found = texts.texts
+    read = gather(lens, [one.text for one in found], [one.label for one in found], [""] * len(found), on_progress)
+    logits = torch.einsum("tlhd,lhd->tlh", read.heads, probes.heads.weight) + probes.heads.bias
+    right = (logits > 0) == read.labels[:, None, None]
+    head, test = probes.ranked()[0], np.arange(len(found))
+    if own:
+        test = np.array(probes.test_rows)
+        shares = right[others(texts, probes.test_rows)].double().mean(dim=0)
+        head = max(probes.grid, key=lambda one: float(shares[one.layer, one.index]))
+    return Detection(
+        lens.checkpoint.name,
+        probes.name,
+        texts.name,
+        digest_texts([found[row].text for row in test], [found[row].label for row in test]),
+        head,
+        logits[test, head.layer, head.index].double().numpy(),
+        right[test].double().flatten(1).mean(dim=1).numpy(),
+        tuple(found[row] for row in test),
+    )
+
+
+def others(texts: TextSet, test_rows: Sequence[int]) -> list[int]:
+    """Rows that are neither held out, nor a copy or partner of one that is."""
+    held_out = {bond for row in test_rows for bond in bonds(texts.texts[row])}
+    return [row for row, text in enumerate(texts.texts) if held_out.isdisjoint(bonds(text))]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """By how much one checkpoint's probes sort the same texts better than another's."""
+
+    auc: Difference
+    """Of the best heads, each checkpoint's own."""
+    accuracy: Difference
+    """Of the best heads."""
+    mean_accuracy: Difference
+    """Over all heads."""
+
+
+def compare(a: Detection, b: Detection, rng: np.random.Generator) -> Gain:
+    """`a` minus `b`, text by text."""
+    if a.digest != b.digest:
+        raise ValueError(
+            f"{a.checkpoint} and {b.checkpoint} were tested on different texts ({a.test_set!r}, {b.test_set!r}). Test "
+            "both on the same, with probes fitted with the same --seed."
+        )
+    return Gain(
+        auc_difference(a.logits, b.logits, a.labels),
+        paired_difference(a.correct, b.correct, rng),
+        paired_difference(a.share_right, b.share_right, rng),
+    )
+
+
+def some_of(texts: TextSet, n: int, seed: int = 0) -> TextSet:
+    """About so many of the texts, drawn at random; pairs and copies stay together."""
+    bundles, taken = bundled(texts, "text"), list[int]()
+    for number in np.random.default_rng(seed).permutation(len(bundles)):
+        if len(taken) >= n:
+            break
+        taken += bundles[number]
+    return replace(texts, texts=tuple(texts.texts[row] for row in sorted(taken)))
+
+
+def two_styles(first: str, second: str, n: int = 1000, seed: int = 0) -> TextSet:
+    """Pairs of sentences of equal length in words, one of each of two files: FILE.jsonl#field, or .csv, .tsv, also .gz.
+
+    Give harmless texts only: of two manners of writing, what probes tell apart then is the manner.
+    """
+    rng = np.random.default_rng(seed)
+    ours, theirs = by_length(sentences(first, rng)), by_length(sentences(second, rng))
+    pairs = [pair for length in sorted(ours) for pair in zip(ours[length], theirs.get(length, ()), strict=False)]
+    if not pairs:
+        raise BadTexts(f"{first} and {second} have no two sentences of equal length.")
+    texts = [
+        LabelledText(pairs[number][side], side == 0, pair=str(number))
+        for number in rng.permutation(len(pairs))[:n]
+        for side in (0, 1)
+    ]
+    rule = "one sentence of each text, paired by its number of words"
+    return TextSet("styles", tuple(texts), (name_of(first), name_of(second)), rule)
+
+
+def sentences(source: str, rng: np.random.Generator) -> list[str]:
+    """One sentence of each text of a file, drawn at random, in random order."""
+    path, _, field = source.partition("#")
+    found = []
+    for number, row in rows(Path(path)):
+        text = row.get(field or "text")
+        if not isinstance(text, str):
+            raise BadTexts(f"{path}:{number} has no {field or 'text'!r}. Name the field: {path}#FIELD.")
+        parts = SENTENCE_ENDS.split(text.strip())
+        found.append(parts[rng.integers(len(parts))])
+    return [found[place] for place in rng.permutation(len(found)) if found[place]]
+
+
+def by_length(texts: Sequence[str]) -> dict[int, list[str]]:
+    """Texts by their number of words."""
+    found: dict[int, list[str]] = defaultdict(list)
+    for text in texts:
+        found[len(text.split())].append(text)
+    return found
+
+
+def name_of(source: str) -> str:
+    """A file's name without folder and ending."""
+    return Path(source.partition("#")[0]).name.split(".")[0]
