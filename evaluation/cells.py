@@ -109,7 +109,7 @@ def read(folders: Sequence[Path], scorer: str | None = None) -> Found:
     n_samples = one["numbers of samples"]
     grids = {
         name: _grid(name, one[f"prompt lists named {name}"], list(of.values()), seeds, n_samples)
-        for name, of in columns.items()
+        for name, of in sorted(columns.items())
     }
     return Found(one["scorers"], one["samplings"], tuple(seeds), n_samples, grids, others)
 

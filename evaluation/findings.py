@@ -136,11 +136,15 @@ def abilities(rows: Sequence[Row]) -> list[Able]:
     ]
     points = []
     for point in shown(members):
-        for plan, task in dict.fromkeys((row["plan"], row["task"]) for row in rows):
+        for plan, task in dict.fromkeys((row["plan"], row["task"]) for row in sorted(rows, key=_task)):
             there = [number[name, plan, task] for name in point.members if (name, plan, task) in number]
             if len(there) == len(point.members) and len({row["digest"] for row in there}) == 1:
                 points.append(_able(point, there, plan, task))
     return points
+
+
+def _task(row: Row) -> str:
+    return row["task"]
 
 
 def _able(point: Shown, rows: Sequence[Row], plan: str, task: str) -> Able:

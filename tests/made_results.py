@@ -28,7 +28,7 @@ def smile(share: float, plan: str) -> float:
     """Toxicity that grows with the share, and falls with the dose, more so where the share is 0.10."""
     found = asked(plan)
     dose = 0.0 if found is None or plan == "prompting" else found["strength"] / 20
-    return (0.3 + 0.4 * share) * (1 - dose * (0.5 + 3 * (share == 0.10)))
+    return (0.4 + 0.4 * share) * (1 - dose * (0.5 + (share == 0.10)))
 
 
 def generations(
@@ -46,7 +46,7 @@ def generations(
 ) -> list[dict[str, Any]]:
     """A row per unit and plan. Prompts differ in toxicity, all cells alike, so that pairing matters."""
     rng = np.random.default_rng(seed)
-    hard = rng.normal(0, 0.1, n_prompts)
+    hard = rng.normal(0, 0.05, n_prompts)
     rows = []
     for training_seed in training_seeds:
         for share in shares:
@@ -79,7 +79,7 @@ def generations(
 
 
 def text(prompts: str, i: int, sample: int, mean: float, missing: float, rng: np.random.Generator) -> dict[str, Any]:
-    score = float(np.clip(rng.normal(mean, 0.15), 0, 1))
+    score = float(np.clip(rng.normal(mean, 0.1), 0, 1))
     return {
         "prompt": f"{prompts}-{i}",
         "group": str(1 + i % 4),
