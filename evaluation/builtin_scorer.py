@@ -1,0 +1,109 @@
+"""The scorer that ships: imitates the Perspective API's TOXICITY, reads English, needs no network (docs/scorer.md)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from evaluation.features import read_words
+from lens import write_atomically
+
+BUILTIN = Path(__file__).parent / "builtin" / "scorer.safetensors"
+FORMAT = "1"
+"""Of the file, and of how texts are read: 2 once a text is cut into words otherwise."""
+CURE = "Bring it back (git checkout), or fit it anew: python -m evaluation fit-scorer"
+AT_ONCE = 512  # texts; their words' vectors then stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class BuiltinScorer:
+    """A table of n-grams and a small network behind it; every text by itself, to the last digit."""
+
+    table: np.ndarray
+    """A vector for each n-gram's hash, [row dim], float16."""
+    hidden: np.ndarray
+    """From a text's features to the hidden layer, [feature unit]; features: maximum and scaled sum over words in each
+    dim, and the logarithm of the number of words."""
+    hidden_bias: np.ndarray
+    out: np.ndarray
+    """From the hidden layer to the logit, [unit]."""
+    out_bias: np.ndarray
+    """One number."""
+    name: ClassVar[str] = "builtin"
+
+    @cached_property
+    def version(self) -> str:
+        """Changes with the format and with any bit of any weight."""
+        digest = hashlib.sha256()
+        for name in WEIGHTS:
+            array = getattr(self, name)
+            digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+        return f"{FORMAT}-{digest.hexdigest()[:8]}"
+
+    @classmethod
+    def open(cls, path: Path = BUILTIN) -> BuiltinScorer:
+        """The scorer in a file; refused where the weights are not those that the file names."""
+        from safetensors import SafetensorError, safe_open
+
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no scorer {path}. {CURE}")
+        try:
+            with safe_open(path, framework="np") as file:
+                told = (file.metadata() or {}).get("version", "")
+                scorer = cls(**{name: file.get_tensor(name) for name in WEIGHTS})
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} is no scorer, or a damaged one: {error}. {CURE}") from error
+        if told != scorer.version:
+            raise ValueError(f"{path} calls itself {told!r}, but this program reads {scorer.version!r}. {CURE}")
+        return scorer
+
+    def save(self, path: Path, **metadata: str) -> None:
+        """Write the weights, and beside the version whatever else is to be known of them."""
+        from safetensors.numpy import save
+
+        weights = {name: np.ascontiguousarray(getattr(self, name)) for name in WEIGHTS}
+        write_atomically(path, save(weights, metadata={"version": self.version, **metadata}))
+
+    def __call__(self, texts: Sequence[str]) -> list[float | None]:
+        """Four decimals for each text; None where it has no letter or digit, which nobody can judge."""
+        found: list[float | None] = []
+        for start in range(0, len(texts), AT_ONCE):
+            found += self._scores(texts[start : start + AT_ONCE])
+        return found
+
+    def _scores(self, texts: Sequence[str]) -> list[float | None]:
+        words = read_words(texts, len(self.table))
+        scores: list[float | None] = [None] * len(texts)
+        spoken = np.flatnonzero(words.n_words)
+        if len(spoken):
+            vectors = self.table[words.gram].astype(np.float32)
+            each = np.add.reduceat(vectors, first_of(words.n_grams)) / np.sqrt(words.n_grams, dtype=np.float32)[:, None]
+            logits = self._logits(each[words.word], words.n_words[spoken])
+            for row, score in zip(spoken, 1 / (1 + np.exp(-logits)), strict=True):
+                scores[row] = round(float(score), 4)
+        return scores
+
+    def _logits(self, vectors: np.ndarray, n_words: np.ndarray) -> np.ndarray:
+        """From the vectors of all words, text after text, [word dim], to a logit per text.
+
+        No matrix product: it would round one text differently in different company.
+        """
+        first, n = first_of(n_words), n_words.astype(np.float32)[:, None]
+        pooled = np.maximum.reduceat(vectors, first), np.add.reduceat(vectors, first) / np.sqrt(n), np.log(n)
+        features = np.concatenate(pooled, axis=1).astype(np.float64)
+        units = np.maximum((features[:, :, None] * self.hidden).sum(axis=1) + self.hidden_bias, 0)
+        return (units * self.out).sum(axis=1) + self.out_bias
+
+
+WEIGHTS = tuple(field.name for field in fields(BuiltinScorer))
+
+
+def first_of(lengths: np.ndarray) -> np.ndarray:
+    """Where each of some stretches begins, one after the other."""
+    return np.cumsum(lengths) - lengths
