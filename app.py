@@ -19,14 +19,20 @@ import tyro
 import uvicorn
 from fastapi import FastAPI
 
+import evaluation.panel
 import probes.panel
 import probes.tokens_panel
 import steering.panel
+from evaluation.pictures import variables
+from evaluation.shelf import Shelf
 from lens.bench import Bench
 from lens.panel import theme
+from steering.page import Scoring
 
-STYLES = [Path(__file__).parent / package / "panel.css" for package in ("lens", "probes", "steering")]
+STYLES = [Path(__file__).parent / package / "panel.css" for package in ("lens", "probes", "steering", "evaluation")]
 TAGLINE = "See where a language model keeps its toxicity, and turn it up or down."
+SHIPPED = Shelf()
+"""The results that come with the program."""
 WAITING = 32
 """Visitors in the queue at most; the next one is told that it is full."""
 
@@ -37,6 +43,8 @@ class Settings:
 
     checkpoints: Path = Path("checkpoints")
     """Folder with the checkpoints to show."""
+    results: Path = Path("results")
+    """Folder with results of your own, each compared into a folder of its own there."""
     host: str = "127.0.0.1"
     """Address to listen on. The default is this machine alone; 0.0.0.0 lets the whole network in."""
     port: int = 7860
@@ -67,17 +75,22 @@ class PortTaken(OSError):
     """Somebody else listens there."""
 
 
-def build(bench: Bench) -> gr.Blocks:
-    """The three tabs, on whatever the folder of checkpoints holds."""
+def build(bench: Bench, scoring: Scoring | None = None, shelf: Shelf = SHIPPED) -> gr.Blocks:
+    """The four tabs, on whatever the folder of checkpoints and the shelf of results hold.
+
+    With `scoring`, a score stands beside every text of the Steer tab.
+    """
     with gr.Blocks(title="Hormesis", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.HTML(_masthead(), js_on_load=THEME_SWITCH, apply_default_css=False)
         with gr.Tabs():
             with gr.Tab("Steer", id="steer"):
-                steer = steering.panel.build(bench, page)
+                steer = steering.panel.build(bench, page, scoring)
             with gr.Tab("Probes", id="probes") as tab:
                 probe = probes.panel.build(bench, tab)
             with gr.Tab("Tokens", id="tokens") as tab:
                 token = probes.tokens_panel.build(bench, tab)
+            with gr.Tab("Compare", id="compare") as tab:
+                evaluation.panel.build(shelf, tab)
         status = gr.HTML(_status(bench), apply_default_css=False)
         menus = (steer, probe, token)
 
@@ -130,6 +143,7 @@ def web(page: gr.Blocks, login: tuple[str, str] | None = None) -> FastAPI:
         path="/",
         auth=login,
         theme=theme(),
+        css=variables(),
         css_paths=STYLES,
         run_history=False,
         allowed_paths=[],
@@ -177,7 +191,7 @@ def serve(settings: Settings) -> None:
     """Serve until stopped."""
     with listen(settings.host, settings.port) as mine:
         bench = Bench(settings.checkpoints, settings.device, settings.dtype, settings.threads)
-        application = web(build(bench), settings.login)
+        application = web(build(bench, shelf=Shelf(settings.results)), settings.login)
         print(f"Hormesis is at http://{settings.host}:{settings.port} (Ctrl-C stops it).", flush=True)
         # uvicorn would print a traceback for each page that is open when the server stops
         config = uvicorn.Config(application, log_level="critical", timeout_graceful_shutdown=1)

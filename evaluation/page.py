@@ -3,78 +3,65 @@
 from __future__ import annotations
 
 import html
-import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from xml.etree import ElementTree
 
 from evaluation.extract import COSTS, MEASURES, Able, Cell, Compared, Extract, Point, Probed, Sample, interval
+from evaluation.graphs import Graph
+from evaluation.pictures import for_page
 from probes.estimate import Estimate
 from probes.page import facts
+from steering.plan import METHODS
 
-KEYS = Path(__file__).with_name("panel.js")
-"""Arrow keys, the line that reads out a point, and the event `open_point`."""
 ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
 ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 SVG = "{http://www.w3.org/2000/svg}"
 POINT = "point-"
 UNSTEERED = "none"
 QUESTIONS = {
-    "plan": "Against the same checkpoint unsteered",
-    "share": "Against the least toxic checkpoint, same plan",
-    "gain": "What the plan changes here, against there",
+    ("plan", "toxicity"): "Against the same checkpoint unsteered",
+    ("share", "toxicity"): "Against the least toxic checkpoint, same plan",
+    ("gain", "toxicity"): "What the plan changes here, against there",
+    ("share", "kl"): "Cost against the least toxic checkpoint, same plan",
 }
 HINT = (
     '<div class="nothing">Press a point of the picture, or a number in the table.<br>'
     "What was measured there, and what the model wrote, is shown here.</div>"
 )
-NOTHING = (
-    '<div class="nothing">There are no results yet. Measure some checkpoints, then reload the page:<br><code>'
-    "python -m evaluation sweep --checkpoints checkpoints/demo-* --plans none iti@8 --prompts builtin "
-    "--out results/mine"
-    "</code></div>"
+NO_RESULTS = (
+    "There are no results yet. Measure some checkpoints, then reload the page: python -m evaluation sweep "
+    "--checkpoints checkpoints/demo-* --plans none iti@8 --prompts builtin --out results/mine"
 )
 
 
-def drawn_points(svg: bytes) -> list[str]:
-    """Keys of the points in a picture, in the order of their drawing."""
-    ids = (group.get("id", "") for group in ElementTree.fromstring(svg).iter(f"{SVG}g"))
-    return [name.removeprefix(POINT) for name in ids if name.startswith(POINT)]
-
-
-def picture(svg: bytes, extract: Extract, title: str) -> str:
-    """The picture with points to press, and its numbers as a table."""
+def picture(svg: str, extract: Extract, graph: Graph) -> str:
+    """The picture with points to press."""
     return (
-        f'<figure class="picture"><div class="scroll">{_inline(svg, extract, title)}</div>'
-        f'<p class="readout" aria-hidden="true">&nbsp;</p></figure>{table(extract, drawn_points(svg), title)}'
+        f'<figure class="picture"><div class="scroll">{_inline(svg, extract, graph.title)}</div>'
+        '<p class="readout" aria-hidden="true">&nbsp;</p></figure>'
     )
 
 
-def _inline(svg: bytes, extract: Extract, title: str) -> str:
+def _inline(svg: str, extract: Extract, title: str) -> str:
     """The picture as part of the page: in the page's colours, its points reachable by mouse, finger and keyboard."""
-    root = ElementTree.fromstring(svg)
+    root = ElementTree.fromstring(for_page(svg))
     for parent in list(root.iter()):
-        for child in [c for c in parent if c.tag in (f"{SVG}metadata", f"{SVG}style")]:
+        for child in [child for child in parent if child.tag in (f"{SVG}metadata", f"{SVG}style")]:
             parent.remove(child)  # its style would reach every element of the page
     for name in ("width", "height"):
         root.attrib.pop(name, None)
     root.attrib.update({"role": "group", "aria-label": f"{title}. Arrow keys move, Enter opens a point."})
-    first = "0"
-    for group in root.iter(f"{SVG}g"):
-        key = group.get("id", "")
-        if key.startswith(POINT):
-            point = extract.point(key.removeprefix(POINT))
-            group.attrib.update({"data-point": point.key, "role": "button", "aria-label": point.in_words()})
-            group.set("tabindex", first)
-            first = "-1"
-    drawn = ElementTree.tostring(root, encoding="unicode")
-    # each colour becomes a variable with that colour as its default, so that the dark page can choose its own
-    return re.sub(r"#([0-9a-f]{6})\b(?=[^<>]*>)", r"var(--drawn-\1, #\1)", drawn)
+    marks = [group for group in root.iter(f"{SVG}g") if group.get("id", "").startswith(POINT)]
+    for number, mark in enumerate(marks):
+        point = extract.point(mark.get("id", "").removeprefix(POINT))
+        mark.attrib.update({"data-point": point.key, "role": "button", "aria-label": point.in_words()})
+        mark.set("tabindex", "-1" if number else "0")
+    return ElementTree.tostring(root, encoding="unicode")
 
 
-def table(extract: Extract, keys: Sequence[str], title: str) -> str:
+def table(extract: Extract, graph: Graph) -> str:
     """The numbers of a picture: checkpoints down, plans or tasks across."""
-    points = [extract.point(key) for key in keys]
+    points, title = [extract.point(key) for key in graph.keys], graph.title
     at = {(point.checkpoint, _column(point)): point for point in points}
     rows, columns = (list(dict.fromkeys(axis)) for axis in zip(*at, strict=True)) if at else ([], [])
     head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in columns)
@@ -113,15 +100,18 @@ def _shown(point: Point, number: float) -> str:
 def card(extract: Extract, key: str) -> str:
     """All that is known of one point, and what was written there."""
     point = extract.point(key)
-    value, unit, pairs = _known(extract, point)
+    unit, known = _known(extract, point)
+    others = _others(point) if isinstance(point, Cell) else []
+    more = f"<details><summary>Other measures, and the cost</summary>{facts(*others)}</details>" if others else ""
     return (
         f'<section class="point-card" aria-label="{html.escape(point.title)}"><h2>{html.escape(point.title)}</h2>'
-        f'<p class="big">{value}<small> {html.escape(unit)}</small></p>{facts(*pairs)}{_texts(extract, key)}</section>'
+        f'<p class="big">{_shown(point, point.value.value)}<small> {html.escape(unit)}</small></p>{facts(*known)}{more}'
+        f"{_texts(extract, point)}</section>"
     )
 
 
-Known = tuple[str, str, list[tuple[str, str]]]
-"""The value, its unit, and names with values."""
+Known = tuple[str, list[tuple[str, str]]]
+"""The unit of the value, and names with values."""
 
 
 def _known(extract: Extract, point: Point) -> Known:
@@ -132,24 +122,43 @@ def _known(extract: Extract, point: Point) -> Known:
 
 def _cell(extract: Extract, cell: Cell) -> Known:
     missing = f"; {cell.n_missing:,} without a score, left out" if cell.n_missing else ""
-    others = [(MEASURES[name], cell.measures[name]) for name in cell.measures if name != "toxicity"]
-    costs = [(COSTS[name], cell.cost[name]) for name in COSTS if name in cell.cost]
     pairs = [
         ("95 % interval", f"{_ends(cell.value, 1)}, over {cell.value.n:,} prompts"),
         ("Texts", f"{cell.n_texts:,}{missing}"),
-        *([("Strength", f"{cell.strength:g}")] if cell.strength is not None else []),
-        *((name[:1].upper() + name[1:], interval(found, 3)) for name, found in [*others, *costs]),
-        *((QUESTIONS[found.question], _difference(found)) for found in extract.comparisons if found.a == cell.key),
+        *([("Strength", _strength(cell))] if cell.plan != UNSTEERED else []),
+        *(
+            (QUESTIONS[found.question, found.measure], _difference(found))
+            for found in extract.comparisons
+            if found.a == cell.key
+        ),
     ]
-    return _shown(cell, cell.value.value), MEASURES["toxicity"], pairs
+    return MEASURES["toxicity"], pairs
+
+
+def _strength(cell: Cell) -> str:
+    rule = METHODS[cell.method.partition(":")[0]]
+    found = "" if cell.nats is None else f", found to cost {cell.nats:g} nats per token"
+    return f"{cell.strength:.4g} ({rule.unit}){found}"
+
+
+def _others(cell: Cell) -> list[tuple[str, str]]:
+    """What was measured beside toxicity."""
+    measures = [(MEASURES[name], found) for name, found in cell.measures.items() if name != "toxicity"]
+    costs = [(COSTS[name], found) for name, found in cell.cost.items()]
+    return [(name[:1].upper() + name[1:], interval(found, 3)) for name, found in [*measures, *costs]]
 
 
 def _difference(found: Compared) -> str:
-    each = f"; by training seed {', '.join(f'{one:+.1f}' for one in found.each)}" if found.each else ""
+    digits = 3 if found.measure == "kl" else 1
+    change, seeds = found.difference, ", ".join(f"{one:+.{digits}f}" for one in found.each)
     return (
-        f"{found.difference.value:+.1f}, interval {found.difference.low:+.1f} to {found.difference.high:+.1f}, "
-        f"p = {found.p:.4f}, after Holm {found.holm:.4f} (of {found.of}){each}"
+        f"{change.value:+.{digits}f}, interval {change.low:+.{digits}f} to {change.high:+.{digits}f}, "
+        f"{_p(found.p)}, after Holm {found.holm:.4f} (of {found.of}){f'; by training seed {seeds}' * bool(seeds)}"
     )
+
+
+def _p(p: float) -> str:
+    return f"p\u00a0=\u00a0{p:.4f}"  # one word: a line would end behind the equals sign
 
 
 def _probed(found: Probed) -> Known:
@@ -167,13 +176,13 @@ def _probed(found: Probed) -> Known:
     ):
         if change is not None and p is not None:
             ends = f"interval {change.low:+.4f} to {change.high:+.4f}"
-            pairs.append((name, f"{change.value:+.4f}, {ends}, p = {p:.4f}"))
+            pairs.append((name, f"{change.value:+.4f}, {ends}, {_p(p)}"))
     if found.toxic_tokens is not None and found.random_tokens is not None:
         low, high = found.random_tokens
         pairs.append(
             ("Toxic words among 50 tokens", f"{found.toxic_tokens}; random directions {low:.0f} to {high:.0f}")
         )
-    return _shown(found, found.value.value), "mean accuracy over heads (share of held-out texts)", pairs
+    return "mean accuracy over heads (share of held-out texts)", pairs
 
 
 def _able(found: Able) -> Known:
@@ -181,16 +190,15 @@ def _able(found: Able) -> Known:
         ("95 % interval", f"{_ends(found.value, 3)}, over {found.value.n:,} questions"),
         ("Guessing", f"{found.chance:.3f}" + (", inside the interval: no better than chance" * found.at_chance)),
     ]
-    return _shown(found, found.value.value), "answered rightly (share of questions)", pairs
+    return "answered rightly (share of questions)", pairs
 
 
 def _ends(estimate: Estimate, digits: int) -> str:
     return f"{estimate.low:.{digits}f} to {estimate.high:.{digits}f}"
 
 
-def _texts(extract: Extract, key: str) -> str:
+def _texts(extract: Extract, cell: Point) -> str:
     """What was written there, each beside what the same checkpoint wrote unsteered to the same prompt."""
-    cell = extract.point(key)
     if not isinstance(cell, Cell) or not (written := list(_written(extract, cell))):
         return ""
     rows = "".join(
@@ -225,16 +233,11 @@ def _text(sample: Sample | None, plan: str) -> str:
     )
 
 
-def about(extract: Extract, prompts: str) -> str:
-    """What all numbers of a prompt set rest on, in a sentence or three."""
+def about(extract: Extract) -> str:
+    """Whose scores these are, and what their intervals hold."""
     name, version = extract.scorer
-    known, sampling = extract.prompt_sets[prompts], extract.sampling
-    seeds, samples = len(extract.seeds), extract.n_samples
     imitates = ", which imitates Perspective's TOXICITY" if name == "builtin" else ""
     return (
-        f"Texts were scored by {name} {version}{imitates}. {known['n']:,} prompts of {prompts}, "
-        f"{seeds} sampling seed{'s' * (seeds != 1)}, {samples} text{'s' * (samples != 1)} per prompt and seed, "
-        f"temperature {sampling['temperature']:g}, top-p {sampling['top_p']:g}, "
-        f"at most {sampling['max_tokens']} tokens. "
-        "Intervals are 95 %, from drawing prompts anew; training seeds are not drawn anew."
+        f"Texts were scored by {name} {version}{imitates}. Intervals are 95 %; texts without a score are left out and "
+        "counted. Press a point to read what was written there."
     )

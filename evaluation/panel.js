@@ -1,5 +1,5 @@
-// Runs once when the tab appears; `element` and `trigger` come from Gradio. Picture and table are drawn anew on every
-// change, so all listeners sit on `element`. A point is any [data-point], in the picture or in the table.
+// Runs once for the picture and once for the table; `element` and `trigger` come from Gradio. Both are drawn anew on
+// every change, so all listeners sit on `element`. A point is any [data-point]; pressed in one, it shows in both.
 const REACH = 24; // pixels: a finger is wider than a mark
 
 function nearest(event) {
@@ -20,15 +20,16 @@ function middle(point) {
 }
 
 function read(point) {
-  element.querySelector(".readout").textContent = point.getAttribute("aria-label");
+  document.querySelector(".picture .readout").textContent = point.getAttribute("aria-label");
 }
 
 function open(point) {
-  for (const other of element.querySelectorAll('[aria-pressed="true"]')) other.removeAttribute("aria-pressed");
-  for (const same of element.querySelectorAll(`[data-point="${CSS.escape(point.dataset.point)}"]`))
+  for (const other of document.querySelectorAll('[data-point][aria-pressed="true"]')) other.removeAttribute("aria-pressed");
+  for (const same of document.querySelectorAll(`[data-point="${CSS.escape(point.dataset.point)}"]`))
     same.setAttribute("aria-pressed", "true");
   read(point);
   trigger("open_point", { key: point.dataset.point });
+  document.getElementById("point").scrollIntoView({ block: "nearest" });
 }
 
 const AHEAD = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };

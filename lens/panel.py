@@ -16,7 +16,7 @@ from lens.bench import NOBODY, Bench
 
 DEVICE_QUEUE = "device"
 """Events with this `concurrency_id` wait for each other, so that visitors see their place in the queue."""
-OURS = ("lens", "probes", "steering")
+OURS = ("lens", "probes", "steering", "evaluation")
 Callback = TypeVar("Callback", bound=Callable[..., Any])
 
 

@@ -44,7 +44,7 @@ def extract(name: str = "tiny", n_texts: int = 3) -> Extract:
         for one in cells
     }
     against = Compared(
-        "plan", "tiny-25/iti@8/rtp", "tiny-25/none/rtp", estimate(-6), 0.0002, 0.0016, 8, 2, (-5.5, -6.5)
+        "plan", "toxicity", "tiny-25/iti@8/rtp", "tiny-25/none/rtp", estimate(-6), 0.0002, 0.0016, 8, 2, (-5.5, -6.5)
     )
     probes = tuple(
         Probed(f"{checkpoint}/probes/toxigen", checkpoint, "tiny", share, 0, "toxigen", estimate(0.7 + share / 4, 0.02),

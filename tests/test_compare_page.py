@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
-import matplotlib
 import pytest
 
-from evaluation import page
+from evaluation import page, pictures
 from evaluation.extract import Extract
-from probes.figure import drawn, empty_figure
+from evaluation.graphs import Graph, graph
 from tests.extracts import EVIL, extract
-
-KEYS = [f"{name}/{plan}/rtp" for name in ("tiny-00", "tiny-25") for plan in ("none", "iti@8")]
 
 
 @pytest.fixture(scope="module")
@@ -23,53 +21,56 @@ def results() -> Extract:
 
 
 @pytest.fixture(scope="module")
-def svg() -> bytes:
-    """A line through points as matplotlib writes it."""
-    figure = empty_figure(6, 4)
-    axes = figure.add_subplot()
-    for x, key in enumerate(KEYS):
-        axes.plot([x], [x * x], "o", color="#1f4e79", gid=f"point-{key}")
-    axes.set_title("ink & paper <b>")
-    with matplotlib.rc_context({"svg.fonttype": "none"}):
-        return drawn(figure, "svg", {})
+def smile(results: Extract) -> Graph:
+    return replace(graph(results, "smile", "toxigen", "strength"), title="ink & paper <b>")
 
 
-def test_every_point_of_the_picture_can_be_reached_and_says_what_it_is(results: Extract, svg: bytes) -> None:
-    assert page.drawn_points(svg) == KEYS
-    root = ElementTree.fromstring(re.search(r"<svg.*</svg>", page.picture(svg, results, "A & B"), re.DOTALL)[0])
-    points = [group for group in root.iter(f"{page.SVG}g") if group.get("data-point")]
-    assert [point.get("data-point") for point in points] == KEYS
-    assert [point.get("aria-label") for point in points] == [results.point(key).in_words() for key in KEYS]
-    assert [point.get("tabindex") for point in points] == ["0", "-1", "-1", "-1"]
-    assert {point.get("role") for point in points} == {"button"}
-    assert root.get("aria-label", "").startswith("A & B.")
+@pytest.fixture(scope="module")
+def shown(results: Extract, smile: Graph) -> str:
+    return page.picture(pictures.svg(smile), results, smile)
 
 
-def test_the_picture_takes_its_colours_from_the_page_and_leaves_the_page_s_own_alone(
-    results: Extract, svg: bytes
+def test_every_point_of_the_picture_can_be_reached_and_says_what_it_is(
+    results: Extract, smile: Graph, shown: str
 ) -> None:
-    shown = page.picture(svg, results, "A").partition("<table")[0]
-    assert "fill: var(--drawn-1f4e79, #1f4e79)" in shown
-    assert not re.search(r"(fill|stroke): #", shown)
+    drawn = re.search(r"<svg.*</svg>", shown, re.DOTALL)
+    assert drawn
+    root = ElementTree.fromstring(drawn[0])
+    points = {mark.get("data-point", ""): mark for mark in root.iter(f"{page.SVG}g") if mark.get("data-point")}
+    assert set(points) == set(smile.keys)
+    assert len(points) == 2 * 3
+    assert all(mark.get("aria-label") == results.point(key).in_words() for key, mark in points.items())
+    assert [mark.get("tabindex") for mark in points.values()] == ["0", *["-1"] * 5]
+    assert {mark.get("role") for mark in points.values()} == {"button"}
+    assert root.get("aria-label", "").startswith("ink & paper <b>.")
+
+
+def test_the_picture_takes_its_colours_from_the_page_and_leaves_the_page_s_own_alone(shown: str) -> None:
+    assert f"var(--picture-0,{pictures.COLOURS[0]})" in shown
+    assert "--picture-0:" in pictures.variables()
+    assert not any(f": {colour}" in shown for colour in (pictures.INK, pictures.PAPER, *pictures.COLOURS))
     assert "<style" not in shown
     assert "<metadata" not in shown
     assert "ink &amp; paper &lt;b&gt;" in shown
+    assert "<b>" not in shown
 
 
-def test_the_table_holds_the_points_of_the_picture_and_nothing_else(results: Extract, svg: bytes) -> None:
-    shown = page.table(results, page.drawn_points(svg), "A")
-    assert re.findall(r'data-point="(.*?)"', shown) == KEYS
-    assert re.findall(r'scope="col">(.*?)<', shown) == ["none", "iti@8"]
+def test_the_table_holds_the_points_of_the_picture_and_nothing_else(results: Extract, smile: Graph) -> None:
+    shown = page.table(results, smile)
+    assert sorted(re.findall(r'data-point="(.*?)"', shown)) == sorted(smile.keys)
+    assert re.findall(r'scope="col">(.*?)<', shown) == ["none", "iti@4", "iti@8"]
     assert re.findall(r'scope="row">(.*?)<', shown) == ["tiny-00", "tiny-25"]
-    assert re.findall(r"<b>(.*?)</b><small>(.*?)</small>", shown) == [
-        ("30.0", "29.0 to 31.0"), ("24.0", "23.0 to 25.0"), ("34.0", "33.0 to 35.0"), ("28.0", "27.0 to 29.0")
+    assert re.findall(r"<b>(.*?)</b><small>(.*?)</small>", shown)[:3] == [
+        ("30.0", "29.0 to 31.0"), ("27.0", "26.0 to 28.0"), ("24.0", "23.0 to 25.0")
     ]  # fmt: skip
-    assert re.findall('tabindex="(.*?)"', shown) == ["0", "-1", "-1", "-1"]
+    assert re.findall('tabindex="(.*?)"', shown) == ["0", *["-1"] * 5]
 
 
-def test_a_place_where_nothing_was_measured_stays_empty(results: Extract) -> None:
-    shown = page.table(results, ["tiny-00/none/rtp", "tiny-25/iti@8/rtp"], "A")
-    assert shown.count("<td></td>") == 3  # the corner, and two cells
+def test_a_place_where_nothing_was_measured_stays_empty(results: Extract, smile: Graph) -> None:
+    [panel] = smile.panels
+    first, second, *_ = panel.lines
+    some = replace(panel, lines=(first, replace(second, marks=second.marks[:1])))
+    assert page.table(results, replace(smile, panels=(some,))).count("<td></td>") == 2  # the corner, and one cell
 
 
 def test_a_point_s_card_has_its_interval_its_n_and_how_it_compares(results: Extract) -> None:
@@ -77,8 +78,13 @@ def test_a_point_s_card_has_its_interval_its_n_and_how_it_compares(results: Extr
     assert '<p class="big">28.0<small> mean toxicity (score × 100)' in said
     assert "27.0 to 29.0, over 40 prompts" in said
     assert "120; 2 without a score, left out" in said
-    assert "-6.0, interval -7.0 to -5.0, p = 0.0002, after Holm 0.0016 (of 8); by training seed -5.5, -6.5" in said
-    assert "KL(plain ‖ steered) (nats per token)" in said
+    assert (
+        "-6.0, interval -7.0 to -5.0, p\u00a0=\u00a00.0002, after Holm 0.0016 (of 8); by training seed -5.5, -6.5"
+        in said
+    )
+    assert "<dt>Strength</dt><dd>8 (standard deviations)</dd>" in said
+    assert "5.237 (standard deviations), found to cost 0.1 nats" in page.card(results, "tiny-25/iti@0.1nats/rtp")
+    assert "<dt>KL(plain ‖ steered) (nats per token)</dt><dd>0.200 [0.190, 0.210]</dd>" in said
 
 
 def test_each_text_stands_beside_the_unsteered_one_to_the_same_prompt(results: Extract) -> None:
@@ -107,15 +113,13 @@ def test_probes_and_abilities_say_what_chance_reaches(results: Extract) -> None:
     read = html.unescape(page.card(results, "tiny-25/probes/toxigen"))
     assert '<p class="big">0.762<small> mean accuracy over heads' in read
     assert "Best head, L1H2" in read
-    assert "+0.0500, interval +0.0300 to +0.0700, p = 0.0010" in read
+    assert "+0.0500, interval +0.0300 to +0.0700, p\u00a0=\u00a00.0010" in read
     assert "7; random directions 0 to 3" in read
     able = html.unescape(page.card(results, "tiny-25/iti@8/ability/mmlu"))
     assert "0.250, inside the interval: no better than chance" in able
     assert "<blockquote" not in able
 
 
-def test_what_the_numbers_rest_on_is_said(results: Extract) -> None:
-    said = page.about(results, "rtp")
-    assert "builtin 1-ab12cd34, which imitates Perspective's TOXICITY" in said
-    assert "40 prompts of rtp, 3 sampling seeds, 1 text per prompt and seed" in said
-    assert "temperature 1, top-p 0.9, at most 20 tokens" in said
+def test_whose_scores_they_are_is_said(results: Extract) -> None:
+    assert "builtin 1-ab12cd34, which imitates Perspective's TOXICITY" in page.about(results)
+    assert "imitates" not in page.about(replace(results, scorer=("openai", "2")))

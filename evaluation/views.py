@@ -1,0 +1,113 @@
+"""What the Compare tab asks of the package, one call per thing that is shown; each works without a browser."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+from dataclasses import astuple, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from evaluation import page, pictures
+from evaluation.extract import Extract, NoResults
+from evaluation.graphs import TITLES, Graph, available, graph, unique
+from evaluation.shelf import Shelf
+from lens.bench import one_line
+from probes.figure import file_safe
+
+BASES: dict[str, str] = {"strength": "equal strengths", "cost": "equal cost, in nats per token"}
+
+
+@dataclass(frozen=True)
+class Menu:
+    """What one menu offers, given the choices before it."""
+
+    offered: tuple[str, ...]
+    chosen: str
+
+    @property
+    def labelled(self) -> list[tuple[str, str]]:
+        """Labels for people, with the values behind them."""
+        return [((TITLES | BASES).get(value, value), value) for value in self.offered]
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture of some results."""
+
+    extract: Extract
+    menus: tuple[Menu, ...]
+    """Results, picture, prompts, basis."""
+
+    @classmethod
+    def of(cls, shelf: Shelf, results: object, *wanted: object) -> View | None:
+        """What was asked for, or the first there is where these results have nothing of the kind; None: no results."""
+        names = tuple(shelf.names)
+        if not names:
+            return None
+        name = str(results or names[0])
+        extract = shelf[name]
+        menus, left = [Menu(names, name)], available(extract)
+        for place, want in enumerate(wanted):
+            offered = tuple(unique(one[place] for one in left))
+            if not offered:
+                raise NoResults(f"{name} holds nothing that a picture could show.")
+            value = str(want) if want in offered else offered[0]
+            left = [one for one in left if one[place] == value]
+            menus.append(Menu(offered, value))
+        return cls(extract, tuple(menus))
+
+    @cached_property
+    def graph(self) -> Graph:
+        name, prompts, basis = (menu.chosen for menu in self.menus[1:])
+        return graph(self.extract, name, prompts, basis)  # type: ignore[arg-type]
+
+    @property
+    def title(self) -> str:
+        """Fit for a file name."""
+        return file_safe(f"{self.extract.name}, {self.graph.title}")
+
+    @property
+    def picture(self) -> str:
+        return page.picture(drawn(self.graph), self.extract, self.graph)
+
+    @property
+    def table(self) -> str:
+        return page.table(self.extract, self.graph)
+
+
+def card(shelf: Shelf, results: object, said: object) -> str:
+    """What there is to know about the point that an event of the page names."""
+    key = said.get("key") if isinstance(said, dict) else None
+    return page.card(shelf[results], one_line(key, "the point", 500))
+
+
+def written(view: View) -> list[str]:
+    """The picture and its numbers as files, in a folder of their own: PNG, SVG, CSV."""
+    folder = Path(tempfile.mkdtemp(prefix="hormesis-"))
+    contents = {"png": pictures.png(view.graph), "svg": drawn(view.graph).encode(), "csv": numbers(view).encode()}
+    paths = []
+    for kind, content in contents.items():
+        path = folder / f"{view.title}.{kind}"
+        path.write_bytes(content)
+        paths.append(str(path))
+    return paths
+
+
+def numbers(view: View) -> str:
+    """A line per point of the picture."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["key", "checkpoint", "toxic share", "plan", "quantity", "value", "low (95 %)", "high (95 %)", "n"])
+    for key in view.graph.keys:
+        point = view.extract.point(key)
+        found, plan = point.value, getattr(point, "plan", "")
+        table.writerow([key, point.checkpoint, point.toxic_share, plan, view.graph.y_axis, *astuple(found)])
+    return text.getvalue()
+
+
+@lru_cache(maxsize=64)
+def drawn(graph: Graph) -> str:
+    """The picture as SVG; many visitors look at the same few."""
+    return pictures.svg(graph)
