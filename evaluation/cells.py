@@ -18,6 +18,10 @@ FLUENCY = ("distinct_2", "repetition", "empty")
 """What is measured on each text beside its score."""
 
 
+Place = tuple[str, str]
+"""A checkpoint's name and a plan's."""
+
+
 class Mixed(ValueError):
     """Results that answer different questions; one table of them would compare what cannot be compared."""
 
@@ -81,6 +85,11 @@ class Found:
     """By the name of the prompt set."""
     others: dict[str, list[Row]] = field(default_factory=dict)
     """The rows of other kinds: cost, ability, detection."""
+
+    @property
+    def costs(self) -> dict[Place, Row]:
+        """The cost rows by checkpoint and plan."""
+        return {(row["checkpoint"], row["plan"]): row for row in self.others.get("cost", ())}
 
 
 def read(folders: Sequence[Path], scorer: str | None = None) -> Found:

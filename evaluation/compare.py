@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from evaluation.cells import Grid, read
+from evaluation.cells import Found, Grid, Place
 from evaluation.extract import Compared, Extract, Probed
 from evaluation.family import Shown, baselines, shown, tops
-from evaluation.findings import Place, abilities, cells_of, cost_text, generations, member, over_draws
+from evaluation.findings import abilities, cells_of, cost_text, generations, member, over_draws
 from evaluation.resample import holm, means
 from evaluation.results import Row
 
@@ -25,10 +24,9 @@ Signed = tuple[int, Place]
 """+1 or -1, and whose scores are added or taken away."""
 
 
-def extract(folders: Sequence[Path], name: str, scorer: str | None = None, probes: Sequence[Probed] = ()) -> Extract:
-    """Everything that some folders of results show, by one scorer."""
-    found = read(folders, scorer)
-    grids, costs = found.grids.values(), {(r["checkpoint"], r["plan"]): r for r in found.others.get("cost", ())}
+def extract(found: Found, name: str, probes: Sequence[Probed] = ()) -> Extract:
+    """Everything that some results show, by one scorer."""
+    grids, costs = found.grids.values(), found.costs
     return Extract(
         name=name,
         scorer=found.scorer,
@@ -40,7 +38,7 @@ def extract(folders: Sequence[Path], name: str, scorer: str | None = None, probe
         cells=tuple(cell for grid in grids for cell in cells_of(grid, costs)),
         comparisons=(
             *(one for grid in grids for one in comparisons(grid)),
-            *cost_comparisons(next(iter(grids)), costs),
+            *cost_comparisons(next(iter(grids)), costs, "kl"),
         ),
         probes=tuple(probes),
         abilities=tuple(abilities(found.others.get("ability", []))),
@@ -61,8 +59,7 @@ class Contrast:
 
 def comparisons(grid: Grid) -> list[Compared]:
     """What every plan does, what the toxic share changes, and whether a toxic share lets a plan do more."""
-    scores = {(source.checkpoint, source.plan): 100 * grid.scores[i] for i, source in enumerate(grid.sources)}
-    asked = contrasts(grid)
+    scores, asked = scores_of(grid), contrasts(grid)
     questions = dict.fromkeys(one.question for one in asked)
     return [
         done
@@ -71,11 +68,33 @@ def comparisons(grid: Grid) -> list[Compared]:
     ]
 
 
-def cost_comparisons(grid: Grid, costs: Mapping[Place, Row]) -> list[Compared]:
-    """Whether a plan costs more in a toxic checkpoint than in the least toxic one, by windows of the same text."""
-    found = {place: row["windows"]["kl"] for place, row in costs.items() if row.get("windows") and place[1] != PLAIN}
+def cost_comparisons(grid: Grid, costs: Mapping[Place, Row], measure: str) -> list[Compared]:
+    """Whether a plan costs more in a toxic checkpoint than in the least toxic one, by windows of the same text.
+
+    `measure` is "kl" or "increase", a window's mean in nats per token.
+    """
+    found = {place: row["windows"][measure] for place, row in costs.items() if place[1] != PLAIN}
     windows = {place: np.array(values)[:, None] for place, values in found.items()}
-    return answered([one for one in contrasts(grid) if one.question == "share"], grid.prompts, windows, "kl")
+    return answered([one for one in contrasts(grid) if one.question == "share"], grid.prompts, windows, measure)
+
+
+def beyond_share(grid: Grid, share: float) -> list[Compared]:
+    """Whether more toxic text than that share changes toxicity again, under every plan."""
+    scores = scores_of(grid)
+    points = [point for point in tops(shown(map(member, grid.sources))) if point.toxic_share is not None]
+    there = {(point.family, len(point.members)): point for point in points if point.toxic_share == share}
+    asked = [
+        _differing("beyond", point, other, plan)
+        for point in points
+        if (point.toxic_share or 0) > share and (other := there.get((point.family, len(point.members))))
+        for plan in dict.fromkeys(source.plan for source in grid.sources)
+    ]
+    return answered(asked, grid.prompts, scores, "toxicity")
+
+
+def scores_of(grid: Grid) -> dict[Place, Float[np.ndarray, "prompt draw"]]:
+    """Scores × 100 of every checkpoint and plan."""
+    return {(source.checkpoint, source.plan): 100 * grid.scores[i] for i, source in enumerate(grid.sources)}
 
 
 def contrasts(grid: Grid) -> list[Contrast]:
@@ -93,17 +112,22 @@ def contrasts(grid: Grid) -> list[Contrast]:
 
 
 def _contrasts(point: Shown, least: Shown, plan: str) -> Iterator[Contrast]:
-    pairs = list(zip(point.members, least.members, strict=True))
-    by_plan = tuple(((1, (name, plan)), (-1, (name, PLAIN))) for name, _ in pairs)
-    by_share = tuple(((1, (name, plan)), (-1, (other, plan))) for name, other in pairs)
-    plain = tuple(((-1, (name, PLAIN)), (1, (other, PLAIN))) for name, other in pairs)
     if plan != PLAIN:
+        by_plan = tuple(((1, (name, plan)), (-1, (name, PLAIN))) for name in point.members)
         yield Contrast("plan", (point, plan), (point, PLAIN), by_plan)
     if point != least:
-        yield Contrast("share", (point, plan), (least, plan), by_share)
-    if plan != PLAIN and point != least:
-        both = tuple((*one, *other) for one, other in zip(by_share, plain, strict=True))
-        yield Contrast("gain", (point, plan), (least, plan), both)
+        by_share = _differing("share", point, least, plan)
+        yield by_share
+        if plan != PLAIN:
+            plain = _differing("share", least, point, PLAIN)
+            both = tuple((*one, *other) for one, other in zip(by_share.terms, plain.terms, strict=True))
+            yield Contrast("gain", (point, plan), (least, plan), both)
+
+
+def _differing(question: str, a: Shown, b: Shown, plan: str) -> Contrast:
+    """The same plan in two checkpoints, training seed by training seed."""
+    terms = tuple(((1, (x, plan)), (-1, (y, plan))) for x, y in zip(a.members, b.members, strict=True))
+    return Contrast(question, (a, plan), (b, plan), terms)
 
 
 def answered(

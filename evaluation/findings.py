@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from evaluation.cells import Grid, Source
+from evaluation.cells import Grid, Place, Source
 from evaluation.extract import COSTS, Able, Cell, Sample
 from evaluation.family import Member, Shown, key, shown
 from evaluation.resample import means
@@ -25,9 +25,6 @@ KEPT = 8
 """Prompts whose generations are kept for reading, the same ones in every cell."""
 SHARES = ("share", "probability", "empty")
 """Shares have width also where none or all of the texts are counted; a bootstrap would give them none."""
-
-Place = tuple[str, str]
-"""A checkpoint's name and a plan's."""
 
 
 def cells_of(grid: Grid, costs: Mapping[Place, Row]) -> list[Cell]:

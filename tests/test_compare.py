@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> Extract:
-    return extract([folder], "mine")
+    return extract(read([folder]), "mine")
 
 
 def of(found: Extract, question: str, a: str, measure: str = "toxicity") -> Compared:
@@ -126,7 +126,7 @@ def test_missing_scores_are_left_out_in_pairs_and_counted(tmp_path: Path) -> Non
     rows = made.generations(shares=(0.0,), training_seeds=(0,), plans=("none", "iti@8"), missing=0.2)
     gaps = [{t["prompt"] + str(r["seed"]) for r in rows if r["plan"] == plan for t in r["texts"]
              if t["scores"]["builtin"] is None} for plan in ("none", "iti@8")]  # fmt: skip
-    found = extract([made.written(tmp_path, rows)], "mine")
+    found = extract(read([made.written(tmp_path, rows)]), "mine")
     assert found.point("demo-00/none/rtp").n_missing == sum(
         t["scores"]["builtin"] is None for r in rows if r["plan"] == "none" for t in r["texts"]
     )
@@ -175,12 +175,12 @@ def test_the_order_of_rows_does_not_matter(folder: Path, found: Extract, tmp_pat
     rows = [*made.generations(), *made.costs(), *made.abilities()]
     order = np.random.default_rng(0).permutation(len(rows))
     shuffled = sorted((rows[i] for i in order), key=lambda row: made.PLANS.index(row["plan"]))
-    again = extract([made.written(tmp_path, shuffled)], "mine")
+    again = extract(read([made.written(tmp_path, shuffled)]), "mine")
     assert again.to_json() == found.to_json()
 
 
 def test_rows_that_two_folders_share_count_once(folder: Path, found: Extract) -> None:
-    assert extract([folder, folder], "mine").to_json() == found.to_json()
+    assert extract(read([folder, folder]), "mine").to_json() == found.to_json()
 
 
 def test_an_extract_survives_its_file(found: Extract, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_every_cell_keeps_generations_of_the_same_prompts_with_listed_words_mask
     for row in rows:
         for text in row["texts"]:
             text["text"] = f" they are {word}"
-    found = extract([made.written(tmp_path, rows)], "mine")
+    found = extract(read([made.written(tmp_path, rows)]), "mine")
     prompts = {tuple(sample.prompt for sample in samples) for samples in found.generations.values()}
     assert len(prompts) == 1
     assert len(next(iter(prompts))) == 8
@@ -250,10 +250,10 @@ def test_a_key_holds_no_spaces() -> None:
 
 def test_nothing_measured_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(NoResults, match="no generations"):
-        extract([tmp_path], "mine")
+        extract(read([tmp_path]), "mine")
 
 
 def test_a_sweep_that_is_half_done_can_be_looked_at(tmp_path: Path) -> None:
     rows = [row for row in made.generations() if not (row["checkpoint"] == "demo-25-seed1" and row["seed"] > 0)]
-    found = extract([made.written(tmp_path, rows)], "mine")
+    found = extract(read([made.written(tmp_path, rows)]), "mine")
     assert of(found, "plan", "demo-25-mean/iti@8").difference.n == 40

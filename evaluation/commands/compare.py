@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from evaluation import pictures
+from evaluation.cells import read
 from evaluation.compare import extract
 from evaluation.graphs import available, graph
 from evaluation.probed import stored
@@ -29,7 +30,7 @@ def compare(
         scorer: Whose scores to compare, where there are several; those of two are never mixed.
         checkpoints: Checkpoints whose stored probes to compare as well.
     """
-    found = extract(results, out.resolve().name, scorer, stored([find(name) for name in checkpoints]))
+    found = extract(read(results, scorer), out.resolve().name, stored([find(name) for name in checkpoints]))
     files: dict[str, str | bytes] = {"extract.json": found.to_json(), "compare.md": page(found), **csv_files(found)}
     for one in available(found):
         name, drawn = "-".join(part for part in one if part), graph(found, *one)
