@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from evaluation.builtin_scorer import BuiltinScorer
 from evaluation.cache import ScoreCache, default_cache, text_sha
 from evaluation.classifier import Classifier
 from evaluation.remote import Remote
@@ -38,8 +39,10 @@ class Cached:
         self.at_once = at_once
         """How many texts are handed over together; what they scored is stored before the next are."""
         self.name, self.version = scorer.name, scorer.version
-        missing: Counter[str] | None = getattr(scorer, "missing", None)
-        self.missing: Counter[str] = Counter() if missing is None else missing
+        told: Any = getattr(scorer, "missing", None)
+        self.tells = told is not None
+        """Whether the scorer itself counts why it gives no score."""
+        self.missing: Counter[str] = told if self.tells else Counter()
         """Why texts have no score: how many so far, by kind."""
 
     def __call__(self, texts: Sequence[str]) -> list[float | None]:
@@ -60,6 +63,8 @@ class Cached:
         for score in found.values():
             if not 0 <= score <= 1:
                 raise ValueError(f"{self.name} gave a score of {score}; a scorer's scores lie between 0 and 1.")
+        if not self.tells:
+            self.missing["not judged"] += len(scores) - len(found)
         if self.cache:
             self.cache.keep(found)
         return scores
@@ -81,9 +86,7 @@ def _open(spec: str) -> tuple[Scorer, int]:
         remote = Remote(SERVICES[spec])
         return remote, remote.at_once
     if spec == "builtin":
-        from evaluation.builtin_scorer import BuiltinScorer
-
-        return BuiltinScorer.open(), AT_ONCE
+        return BuiltinScorer.open(), 8 * AT_ONCE  # it is fast: what is stored at once costs one waiting for the disk
     if "/" not in spec and not Path(spec.partition("#")[0]).is_dir():
         near = get_close_matches(spec, NAMES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def test_a_failure_is_missing_and_asked_for_again(tmp_path: Path) -> None:
     made = Made(lambda text: None if text in fails else share_of_e(text))
     scorer = Cached(made, cache)
     assert scorer(["tea", "bee", "bee"]) == [1 / 3, None, None]
+    assert scorer.missing == Counter({"not judged": 1})
     fails.clear()
     assert scorer(["tea", "bee"]) == [1 / 3, 2 / 3]
     assert made.asked == ["tea", "bee", "bee"]
@@ -48,7 +50,7 @@ def test_blank_texts_are_missing_with_every_scorer_and_counted() -> None:
     scorer = Cached(made)
     assert scorer(["", "a", " \n\t", "\u3000"]) == [None, 0.0, None, None]
     assert made.asked == ["a"]
-    assert scorer.missing == {"blank": 3}
+    assert scorer.missing == Counter(blank=3)
 
 
 def test_what_was_scored_before_a_stop_is_kept(tmp_path: Path) -> None:
