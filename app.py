@@ -23,6 +23,7 @@ import evaluation.panel
 import probes.panel
 import probes.tokens_panel
 import steering.panel
+from evaluation.builtin_scorer import BuiltinScorer
 from evaluation.pictures import variables
 from evaluation.shelf import Shelf
 from lens.bench import Bench
@@ -101,6 +102,16 @@ def build(bench: Bench, scoring: Scoring | None = None, shelf: Shelf = SHIPPED) 
         outputs = [*(menu for pair in menus for menu in (pair.a, pair.b)), status]
         page.load(refresh, None, outputs, show_progress="hidden", queue=False, api_visibility="private")
     return page
+
+
+def built_in_scoring() -> Scoring:
+    """The scorer that ships, for the Steer tab; nothing of what it reads is kept."""
+    scorer = BuiltinScorer.open()
+    return Scoring(
+        scorer,
+        f"Toxicity, from 0 to 1, is scored by {scorer.name} {scorer.version}, a small model that imitates Perspective. "
+        "It reads the words behind the prompt, and words alone say little about what somebody means.",
+    )
 
 
 def _masthead() -> str:
@@ -191,7 +202,12 @@ def serve(settings: Settings) -> None:
     """Serve until stopped."""
     with listen(settings.host, settings.port) as mine:
         bench = Bench(settings.checkpoints, settings.device, settings.dtype, settings.threads)
-        application = web(build(bench, shelf=Shelf(settings.results)), settings.login)
+        try:
+            scoring = built_in_scoring()
+        except (OSError, ValueError) as error:
+            scoring = None
+            print(f"No scores beside the texts. {error}", flush=True)
+        application = web(build(bench, scoring, Shelf(settings.results)), settings.login)
         print(f"Hormesis is at http://{settings.host}:{settings.port} (Ctrl-C stops it).", flush=True)
         # uvicorn would print a traceback for each page that is open when the server stops
         config = uvicorn.Config(application, log_level="critical", timeout_graceful_shutdown=1)

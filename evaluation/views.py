@@ -86,7 +86,7 @@ def card(shelf: Shelf, results: object, said: object) -> str:
 def written(view: View) -> list[str]:
     """The picture and its numbers as files, in a folder of their own: PNG, SVG, CSV."""
     folder = Path(tempfile.mkdtemp(prefix="hormesis-"))
-    contents = {"png": pictures.png(view.graph), "svg": drawn(view.graph).encode(), "csv": numbers(view).encode()}
+    contents = {"png": pictures.png(view.graph), "svg": drawn(view.graph).encode(), "csv": numbers(view.graph).encode()}
     paths = []
     for kind, content in contents.items():
         path = folder / f"{view.title}.{kind}"
@@ -95,15 +95,15 @@ def written(view: View) -> list[str]:
     return paths
 
 
-def numbers(view: View) -> str:
-    """A line per point of the picture."""
+def numbers(graph: Graph) -> str:
+    """A line per mark of the picture."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["key", "checkpoint", "toxic share", "plan", "quantity", "value", "low (95 %)", "high (95 %)", "n"])
-    for key in view.graph.keys:
-        point = view.extract.point(key)
-        found, plan = point.value, getattr(point, "plan", "")
-        table.writerow([key, point.checkpoint, point.toxic_share, plan, view.graph.y_axis, *astuple(found)])
+    table.writerow(["key", "panel", "line", graph.x_axis, graph.y_axis, "low (95 %)", "high (95 %)", "n"])
+    for panel in graph.panels:
+        for line in panel.lines:
+            for mark in (*line.marks, *line.seeds):
+                table.writerow([mark.key, panel.title, line.label, mark.x, *astuple(mark.y)])
     return text.getvalue()
 
 
