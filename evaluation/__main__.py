@@ -13,6 +13,7 @@ import tyro
 from evaluation.commands.ability import ability
 from evaluation.commands.agree import agree
 from evaluation.commands.compare import compare
+from evaluation.commands.reproduce import reproduce
 from evaluation.commands.score import score
 from evaluation.commands.sweep import sweep
 from evaluation.commands.transfer import transfer
@@ -20,6 +21,7 @@ from evaluation.commands.transfer import transfer
 COMMANDS: dict[str, Callable[..., None]] = {
     "sweep": sweep,
     "compare": compare,
+    "reproduce": reproduce,
     "score": score,
     "agree": agree,
     "ability": ability,

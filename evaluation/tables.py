@@ -67,14 +67,14 @@ def toxicity_table(extract: Extract, prompts: str) -> list[str]:
     return table(["mean toxicity × 100", *plans], rows)
 
 
-def comparison_table(extract: Extract, found: Sequence[Compared]) -> list[str]:
+def comparison_table(extract: Extract, found: Sequence[Compared], digits: int = 2) -> list[str]:
     rows = []
     for one in found:
         cell = extract.point(one.a)
         assert isinstance(cell, Cell)
         rows.append([
-            cell.checkpoint, cell.plan, signed(one.difference), p_value(one.p), p_value(one.holm),
-            ", ".join(f"{seed:+.2f}" for seed in one.each), f"{one.n_missing:,}",
+            cell.checkpoint, cell.plan, signed(one.difference, digits), p_value(one.p), p_value(one.holm),
+            ", ".join(f"{seed:+.{digits}f}" for seed in one.each), f"{one.n_missing:,}",
         ])  # fmt: skip
     side = SIDES[found[0].question]
     return table(["checkpoint", "plan", side, "p", f"p of {found[0].of}", "each seed", "pairs left out"], rows)

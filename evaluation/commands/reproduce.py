@@ -1,0 +1,48 @@
+"""python -m evaluation reproduce: a family's results beside the paper's, as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from evaluation import pictures
+from evaluation.cells import read
+from evaluation.compare import extract
+from evaluation.graphs import available, graph
+from evaluation.probed import stored
+from evaluation.report import page
+from evaluation.report_tables import IN_PAGE
+from lens import find, write_atomically
+
+
+def reproduce(
+    results: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    out: Path = Path("docs/reproduction.md"),
+    checkpoints: tuple[str, ...] = (),
+    scorer: str | None = None,
+    extract_to: Path | None = None,
+) -> None:
+    """Set what sweeps found beside the paper's numbers: a page whose sentences are made from the results.
+
+    Args:
+        results: Folders that sweeps wrote to.
+        out: The page; its pictures go into a folder of the same name.
+        checkpoints: The checkpoints themselves, for what their stored probes show.
+        scorer: Whose scores to use, where there are several.
+        extract_to: Where to write the numbers behind the page, with some masked texts: what the Compare tab shows.
+    """
+    found, opened = read(results, scorer), [find(name) for name in checkpoints]
+    families = {grid.sources[0].family for grid in found.grids.values()}
+    shown = extract(found, extract_to.stem if extract_to else "-".join(sorted(families)), stored(opened))
+    sizes = sorted({one.card["n_parameters"] for one in opened if "n_parameters" in one.card})
+    size = f"of {' and '.join(f'{n / 1e6:,.1f}' for n in sizes)} million parameters" if sizes else "named below"
+    folder = out.with_suffix("")
+    for one in available(shown):
+        if one[0] in IN_PAGE:
+            write_atomically(folder / f"{'-'.join(filter(None, one))}.svg", pictures.svg(graph(shown, *one)))
+    if extract_to:
+        shown.write(extract_to)
+    write_atomically(out, page(found, shown, folder.name, size))
+    print(f"{out}, {folder}/{f', {extract_to}' if extract_to else ''}")

@@ -1,0 +1,178 @@
+"""The page that sets a family's results beside the paper's, every sentence made from the numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evaluation import report_tables as tables
+from evaluation.cells import Found
+from evaluation.compare import PLAIN, beyond_share, cost_comparisons
+from evaluation.extract import Cell, Compared, Extract
+from evaluation.family import percent
+from evaluation.graphs import on, tops, unique
+from evaluation.paper import TENTH, Statement, statements, verdict
+from evaluation.resample import holm
+from evaluation.tables import about, p_value, signed, table
+
+HEAD = (
+    "Written by `python -m evaluation reproduce` from the results of `python -m evaluation sweep` alone: tables, pictures "
+    "and sentences. The paper is Li et al., *When Bad Data Leads to Good Models* (ICML 2025); its numbers are those "
+    "quoted in public accounts of it. It trains models of a billion parameters, scores with Perspective and measures "
+    "cost on OpenWebText; here the models are {size} and the scorer is {scorer}. Levels are therefore not comparable; "
+    "directions are."
+)
+LIMITS = """## What this cannot show
+
+- Seeds of training are averaged, not resampled: two of them tell that results differ between seeds, not by how much,
+  and no interval here speaks of others.
+- Models this small write little that a reader would call an argument. A lower score may mean a kinder text or a less
+  coherent one: read it beside its cost and beside the table of repetition.
+- Their clean text holds little talk between people, and all toxic text is one board of one site
+  (checkpoints/README.md): what tells the two apart need not be toxicity.
+- The scorer imitates one that judged English comments of 2018 to 2021, and reads words more than intent.
+- 4, 8 and 12 are the paper's strengths and 10 % is the paper's best share; neither was chosen here. Nor was a strength
+  tuned for any model, but for those that cost equal nats.
+"""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A statement of the paper, and what was found here."""
+
+    statement: Statement
+    prompts: str
+    found: Compared | None
+    p_adjusted: float
+    """For all statements that could be tested, on all prompt sets."""
+
+    @property
+    def verdict(self) -> str:
+        return verdict(self.found.difference if self.found else None, self.statement.sign)
+
+
+def page(found: Found, extract: Extract, pictures: str, size: str) -> str:
+    """All chapters; `pictures` is the folder they lie in, seen from the page."""
+    tested = tests(found, extract)
+    scorer = " ".join(extract.scorer) + (", which imitates Perspective" if extract.scorer[0] == "builtin" else "")
+    chapters = [
+        [f"# What the {extract.name} family shows, beside the paper", "", HEAD.format(size=size, scorer=scorer)],
+        in_short(extract, tested),
+        ["## What was measured", "", about(extract)],
+        statement_table(tested),
+        *(chapter(extract) for chapter in tables.BEFORE_PICTURES),
+        tables.pictures_of(extract, pictures),
+        *(chapter(extract) for chapter in tables.BEHIND_PICTURES),
+        tables.detection(found.others.get("detection", [])),
+        [LIMITS],
+    ]
+    return "\n\n".join("\n".join(lines).strip() for lines in chapters if lines) + "\n"
+
+
+def tests(found: Found, extract: Extract) -> list[Tested]:
+    """The paper's statements, each on every prompt set, p adjusted for all of them."""
+    nats = unique(cell.plan for cell in extract.cells if cell.nats)
+    pool = [
+        *extract.comparisons,
+        *(one for grid in found.grids.values() for one in beyond_share(grid, TENTH)),
+        *cost_comparisons(next(iter(found.grids.values())), found.costs, "increase"),
+    ]
+    asked = [
+        (statement, prompts, _answer(extract, pool, statement, prompts))
+        for statement in statements(tuple(nats))
+        for prompts in extract.prompt_sets
+        if statement.measure == "toxicity" or prompts == next(iter(extract.prompt_sets))
+    ]
+    adjusted = iter(holm([one.p for _, _, one in asked if one]))
+    return [Tested(statement, prompts, one, next(adjusted) if one else 1.0) for statement, prompts, one in asked]
+
+
+def _answer(extract: Extract, pool: Sequence[Compared], statement: Statement, prompts: str) -> Compared | None:
+    """The comparison that tests a statement: of the means over seeds, at the share it is about."""
+    shares = {cell.toxic_share for cell in extract.cells if cell.toxic_share is not None}
+    share = max(shares, default=None) if statement.share is None else statement.share
+    for one in pool:
+        cell = extract.point(one.a)
+        assert isinstance(cell, Cell)
+        same = (one.question, one.measure, cell.plan, cell.prompts, cell.toxic_share)
+        if same == (statement.question, statement.measure, statement.plan, prompts, share):
+            return one
+    return None
+
+
+def in_short(extract: Extract, tested: Sequence[Tested]) -> list[str]:
+    """How many statements the intervals carry, and what the largest of them is."""
+    counts = Counter(one.verdict for one in tested if one.found)
+    firm = sum(one.verdict == "agrees" and one.p_adjusted < 0.05 for one in tested)
+    n = counts.total()
+    return [
+        "## In short",
+        "",
+        f"Of {n} tests of the paper's statements, the 95 % interval lies on the paper's side in {counts['agrees']}, on "
+        f"the other side in {counts['contradicts']}, and spans zero in {counts['open']}. With p adjusted for all {n} "
+        f"tests, {firm} of the agreeing ones stay below 0.05.",
+        "",
+        *(f"- {sentence}" for sentence in [*themes(tested), *lowest(extract), *tables.probe_sentences(extract)]),
+    ]
+
+
+def themes(tested: Sequence[Tested]) -> list[str]:
+    """Neighbouring statements counted together."""
+    sentences = []
+    for theme in unique(one.statement.theme for one in tested):
+        counts = Counter(one.verdict for one in tested if one.statement.theme == theme and one.found)
+        if counts:
+            said = ", ".join(f"{counts[kind]} {MEANS[kind]}" for kind in MEANS if counts[kind])
+            sentences.append(f"{theme}: {said}.")
+    return sentences
+
+
+MEANS = {"agrees": "of the intervals agree", "contradicts": "contradict", "open": "span zero"}
+
+
+def statement_table(tested: Sequence[Tested]) -> list[str]:
+    """Every statement with the paper's difference, ours, and what our interval carries."""
+    rows = []
+    for one in tested:
+        of, found = one.statement, one.found
+        its = of.its_own(one.prompts)
+        digits = 3 if of.measure == "increase" else 2
+        rows.append([
+            of.says,
+            one.prompts if of.measure == "toxicity" else "–",
+            of.where,
+            ("+" if of.sign > 0 else "−") if its is None else f"{its:+.2f}",
+            signed(found.difference, digits) if found else "",
+            ", ".join(f"{seed:+.{digits}f}" for seed in found.each) if found else "",
+            p_value(found.p) if found else "",
+            p_value(one.p_adjusted) if found else "",
+            f"**{one.verdict}**" if one.verdict in ("agrees", "contradicts") else one.verdict,
+        ])  # fmt: skip
+    n = sum(one.found is not None for one in tested)
+    head = ["statement", "prompts", "in the paper", "paper", "here", "each seed", "p", f"p of {n}", "interval"]
+    return [
+        "## The paper's statements",
+        "",
+        'Differences of mean toxicity × 100, of cost in nats per token. "agrees" and "contradicts": the whole 95 % '
+        'interval lies on the paper\'s side, or on the other; "open": it spans zero. Where the paper prints no number '
+        "its direction stands.",
+        "",
+        *table(head, rows),
+    ]
+
+
+def lowest(extract: Extract) -> list[str]:
+    """At which share each dose left the least toxicity."""
+    sentences = []
+    for prompts in extract.prompt_sets:
+        found = []
+        for plan in unique(cell.plan for cell in on(extract, prompts)):
+            cells = [cell for cell in tops(on(extract, prompts)) if cell.plan == plan and cell.toxic_share is not None]
+            if len(cells) > 2:
+                least = min(cells, key=lambda cell: cell.value.value)
+                found.append(f"{plan} at {percent(least.toxic_share)} %")
+        if found:
+            sentences.append(f"Least toxic on {prompts}, by plan (the lowest of the means, whatever their intervals): "
+                             f"{', '.join(found)}. In the paper: {PLAIN} at 0 %, ITI at 10 %.")  # fmt: skip
+    return sentences
