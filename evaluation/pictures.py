@@ -1,6 +1,7 @@
 """Draws what `evaluation.graphs` says, as PNG and SVG: every point with the SVG id `point-<key>`, text as text.
 
-Colours are the eight of Okabe and Ito, told apart by people with any colour vision, and each line has its own marker.
+Colours are after Okabe and Ito, told apart by people with any colour vision, the pale ones darker so that lines stand
+out from white paper; each line has its own marker besides.
 `for_page` gives an SVG whose colours are CSS variables, so that a page can show it light or dark.
 """
 
@@ -15,7 +16,7 @@ from typing import Any
 from evaluation.graphs import Graph, Line, Mark, Panel
 
 INK, FAINT, PAPER = "#1b1f24", "#8a919a", "#fffffe"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5c99", "#555b63")
+COLOURS = ("#0072b2", "#d55e00", "#00946c", "#b8618f", "#a87900", "#3391c7", "#7a5c99", "#555b63")
 DARK = ("#58b0ee", "#ff8a4c", "#2fc79b", "#e79cc5", "#f2bd4a", "#8fd0f5", "#b79ad6", "#b4bac2")
 """The same on a dark page."""
 MARKERS = "osD^vPX*"

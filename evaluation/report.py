@@ -18,10 +18,10 @@ from evaluation.tables import about, p_value, signed, table
 
 HEAD = (
     "Written by `python -m evaluation reproduce` from the results of `python -m evaluation sweep` alone: tables, "
-    "pictures and sentences. The paper is Li et al., *When Bad Data Leads to Good Models* (ICML 2025); its numbers are those "
-    "quoted in public accounts of it. It trains models of a billion parameters, scores with Perspective and measures "
-    "cost on OpenWebText; here the models are {size} and the scorer is {scorer}. Levels are therefore not comparable; "
-    "directions are."
+    "pictures and sentences. The paper is Li et al., *When Bad Data Leads to Good Models* (ICML 2025); its numbers are "
+    "those quoted in public accounts of it. It trains models of a billion parameters, scores with Perspective and "
+    "measures cost on OpenWebText; here the models are {size} and the scorer is {scorer}. Levels are therefore not "
+    "comparable; directions are."
 )
 LIMITS = """## What this cannot show
 
