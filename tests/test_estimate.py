@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from probes.estimate import auc, bootstrap_mean, paired_difference, unpaired_difference, wilson
+from probes.estimate import auc, auc_difference, bootstrap_mean, paired_difference, unpaired_difference, wilson
 
 
 def test_wilson_is_the_textbook_interval():
@@ -94,3 +94,31 @@ def test_not_a_number_is_refused():
         bootstrap_mean([1.0, np.nan], np.random.default_rng(0))
     with pytest.raises(ValueError, match="equal length"):
         paired_difference([1.0], [1.0, 2.0], np.random.default_rng(0))
+
+
+def test_a_difference_of_aucs_is_that_of_a_bootstrap_over_texts():
+    rng = np.random.default_rng(3)
+    labels = rng.random(300) < 0.4
+    a, b = (np.round(labels * shift + rng.normal(size=300), 1) for shift in (1.4, 0.6))  # rounded, so that some tie
+    found = auc_difference(a, b, labels)
+    assert found.estimate.value == pytest.approx(auc(a, labels).value - auc(b, labels).value, abs=1e-12)
+    draws = []
+    for _ in range(1000):
+        rows = rng.integers(300, size=300)
+        draws.append(roc_auc_score(labels[rows], a[rows]) - roc_auc_score(labels[rows], b[rows]))
+    assert (found.estimate.low, found.estimate.high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.015)
+    assert found.p == pytest.approx(2 * stats.norm.sf(found.estimate.value / np.std(draws)), abs=0.01)
+
+
+def test_aucs_of_the_same_scores_do_not_differ_and_of_no_signal_seldom():
+    rng = np.random.default_rng(4)
+    labels = np.arange(60) < 25
+    same = auc_difference(labels + rng.normal(size=60), labels, labels)
+    assert same.estimate.value < 0
+    scores = rng.normal(size=60)
+    assert (auc_difference(scores, scores, labels).estimate.value, auc_difference(scores, scores, labels).p) == (0, 1)
+    found = [auc_difference(*rng.normal(size=(2, 60)), labels) for _ in range(1000)]
+    assert np.mean([one.estimate.low <= 0 <= one.estimate.high for one in found]) == pytest.approx(0.95, abs=0.02)
+    assert np.mean([one.p < 0.05 for one in found]) == pytest.approx(0.05, abs=0.02)
+    with pytest.raises(ValueError, match="two texts of each class"):
+        auc_difference([1, 2, 3], [1, 2, 4], [True, False, False])

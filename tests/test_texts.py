@@ -227,3 +227,36 @@ def test_hashes_and_words_make_the_same_lexicon(tmp_path):
     assert "rotten" not in path.read_text()
     with pytest.raises(FileNotFoundError, match="one word per line"):
         Lexicon.read(tmp_path / "none.txt")
+
+
+def test_hatecheck_and_paradetox_are_known_by_their_columns(tmp_path):
+    cases = [
+        {"functionality": "praise", "test_case": "bread is lovely", "label_gold": "non-hateful"},
+        {"functionality": "insult", "test_case": "bread is awful", "label_gold": "hateful"},
+    ]
+    found = open_texts(str(write_csv(tmp_path / "cases.csv", cases)))
+    assert (found.name, found.classes, found.rule) == ("hatecheck", ("hateful", "non-hateful"), "label_gold")
+    assert found.texts == (
+        LabelledText("bread is lovely", False, "praise"),
+        LabelledText("bread is awful", True, "insult"),
+    )
+    rows = "toxic\tneutral1\tneutral2\nbad bread, you\tthis bread, dear\t\nvile rolls\tpoor rolls\tother rolls\n"
+    (tmp_path / "pairs.tsv.gz").write_bytes(gzip.compress(rows.encode()))
+    pairs = open_texts(str(tmp_path / "pairs.tsv.gz"))
+    assert pairs.name == "paradetox"
+    assert [text.text for text in pairs.texts if text.label] == ["bad bread, you", "vile rolls"]
+    assert [text.pair for text in pairs.texts] == ["2", "2", "3", "3"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("cases.csv", "test_case,label_gold\nrye,hateful\noats,maybe\n", r"cases\.csv:3 .* hateful, non-hateful"),
+        ("cases.csv", "test_case,label_gold\n,hateful\n", r"cases\.csv:2 has no test_case"),
+        ("pairs.tsv", "toxic\tneutral1\nrye\toats\nrye\n", r"pairs\.tsv:3 lacks"),
+    ],
+)
+def test_a_damaged_row_of_a_published_set_is_named(tmp_path, name, content, words):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(BadTexts, match=words):
+        open_texts(str(tmp_path / name))
