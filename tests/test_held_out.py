@@ -56,6 +56,10 @@ def test_a_beginning_is_a_beginning_of_at_most_so_many_bytes(text: str) -> None:
     assert found == text or text[len(found)].isspace() or not any(map(str.isspace, found))
 
 
+def test_a_beginning_without_spaces_tears_no_character() -> None:
+    assert beginning("é" * 80, 99) == "é" * 49
+
+
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
