@@ -38,7 +38,7 @@ LIMITS = """## What this cannot show
 
 
 @dataclass(frozen=True)
-class Tested:
+class Finding:
     """A statement of the paper, and what was found here."""
 
     statement: Statement
@@ -54,7 +54,7 @@ class Tested:
 
 def page(found: Found, extract: Extract, pictures: str, size: str) -> str:
     """All chapters; `pictures` is the folder they lie in, seen from the page."""
-    tested = tests(found, extract)
+    tested = put_to_test(found, extract)
     scorer = " ".join(extract.scorer) + (", which imitates Perspective" if extract.scorer[0] == "builtin" else "")
     chapters = [
         [f"# What the {extract.name} family shows, beside the paper", "", HEAD.format(size=size, scorer=scorer)],
@@ -70,7 +70,7 @@ def page(found: Found, extract: Extract, pictures: str, size: str) -> str:
     return "\n\n".join("\n".join(lines).strip() for lines in chapters if lines) + "\n"
 
 
-def tests(found: Found, extract: Extract) -> list[Tested]:
+def put_to_test(found: Found, extract: Extract) -> list[Finding]:
     """The paper's statements, each on every prompt set, p adjusted for all of them."""
     nats = unique(cell.plan for cell in extract.cells if cell.nats)
     pool = [
@@ -85,7 +85,7 @@ def tests(found: Found, extract: Extract) -> list[Tested]:
         if statement.measure == "toxicity" or prompts == next(iter(extract.prompt_sets))
     ]
     adjusted = iter(holm([one.p for _, _, one in asked if one]))
-    return [Tested(statement, prompts, one, next(adjusted) if one else 1.0) for statement, prompts, one in asked]
+    return [Finding(statement, prompts, one, next(adjusted) if one else 1.0) for statement, prompts, one in asked]
 
 
 def _answer(extract: Extract, pool: Sequence[Compared], statement: Statement, prompts: str) -> Compared | None:
@@ -101,7 +101,7 @@ def _answer(extract: Extract, pool: Sequence[Compared], statement: Statement, pr
     return None
 
 
-def in_short(extract: Extract, tested: Sequence[Tested]) -> list[str]:
+def in_short(extract: Extract, tested: Sequence[Finding]) -> list[str]:
     """How many statements the intervals carry, and what the largest of them is."""
     counts = Counter(one.verdict for one in tested if one.found)
     firm = sum(one.verdict == "agrees" and one.p_adjusted < 0.05 for one in tested)
@@ -117,7 +117,7 @@ def in_short(extract: Extract, tested: Sequence[Tested]) -> list[str]:
     ]
 
 
-def themes(tested: Sequence[Tested]) -> list[str]:
+def themes(tested: Sequence[Finding]) -> list[str]:
     """Neighbouring statements counted together."""
     sentences = []
     for theme in unique(one.statement.theme for one in tested):
@@ -131,7 +131,7 @@ def themes(tested: Sequence[Tested]) -> list[str]:
 MEANS = {"agrees": "of the intervals agree", "contradicts": "contradict", "open": "span zero"}
 
 
-def statement_table(tested: Sequence[Tested]) -> list[str]:
+def statement_table(tested: Sequence[Finding]) -> list[str]:
     """Every statement with the paper's difference, ours, and what our interval carries."""
     rows = []
     for one in tested:
