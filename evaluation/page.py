@@ -29,8 +29,9 @@ HINT = (
     "What was measured there, and what the model wrote, is shown here.</div>"
 )
 NO_RESULTS = (
-    "There are no results yet. Measure some checkpoints, then reload the page: python -m evaluation sweep "
-    "--checkpoints checkpoints/demo-* --plans none iti@8 --prompts builtin --out results/mine"
+    "There are no results yet. Measure some checkpoints, compare what was found, then open this tab again: "
+    "python -m evaluation sweep --checkpoints checkpoints/demo-* --plans none iti@8 --prompts builtin "
+    "--out results/mine && python -m evaluation compare results/mine --out results/mine"
 )
 
 

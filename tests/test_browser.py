@@ -131,6 +131,14 @@ def test_two_strengths_give_one_plain_text_and_two_steered_ones(page: Page) -> N
     assert "--strengths 0 12" in page.locator("#command textarea").input_value()
 
 
+def test_each_text_has_its_score_and_whose_it_is_on_hover(page: Page) -> None:
+    scores = page.locator(".run .score")
+    expect(scores).to_have_count(2)
+    assert re.fullmatch(r"[01]\.\d\d|–", scores.first.locator("b").inner_text())
+    assert "imitates Perspective" in (scores.first.get_attribute("title") or "")
+    expect(scores.first.locator(".aloud")).to_contain_text("imitates Perspective")
+
+
 def test_arrow_keys_on_the_slider_start_again_with_the_same_seed(page: Page) -> None:
     before = finished(page)
     page.locator('#strength input[type="range"]').focus()
@@ -305,7 +313,7 @@ def test_missing_probes_can_be_fitted_on_the_page(page: Page) -> None:
 
 def test_a_narrow_screen_scrolls_the_map_and_not_the_page(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
-    for name in ("Steer", "Probes", "Tokens"):
+    for name in ("Steer", "Probes", "Tokens", "Compare"):
         open_tab(page, name)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
     page.set_viewport_size({"width": 1440, "height": 900})

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
+from evaluation import page
+from evaluation.__main__ import COMMANDS
 from evaluation.extract import NoResults
 from evaluation.shelf import Shelf
 from evaluation.views import View, card, written
@@ -90,5 +93,10 @@ def test_results_that_are_gone_are_said_to_be(shelf: Shelf) -> None:
         View.of(shelf, "mine/third", None, None, None)
 
 
-def test_without_results_there_is_nothing_to_draw(tmp_path: Path) -> None:
+def test_without_results_there_is_nothing_to_draw_but_commands_to_type(tmp_path: Path) -> None:
     assert View.of(Shelf(tmp_path, tmp_path), None, None, None, None) is None
+    verbs = re.findall(r"python -m evaluation (\w+) (.*?)(?= &&|$)", page.NO_RESULTS)
+    assert [verb for verb, _ in verbs] == ["sweep", "compare"]
+    for verb, options in verbs:
+        known = signature(COMMANDS[verb]).parameters
+        assert {option.replace("-", "_") for option in re.findall(r"--([\w-]+)", options)} <= set(known)
