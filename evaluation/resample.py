@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
 
-from probes.estimate import Difference, Estimate, batches, middle_95
+from probes.estimate import Difference, Estimate, batches
 
 DRAWS = 10_000
 
@@ -28,8 +29,14 @@ class Means:
     n: Float[np.ndarray, "column"]
     """Prompts with a number."""
 
+    @cached_property
+    def ends(self) -> Float[np.ndarray, "2 column"]:
+        """Of the middle 95 % of each column's draws."""
+        return np.quantile(self.draws, (0.025, 0.975), axis=0)
+
     def estimate(self, column: int) -> Estimate:
-        return Estimate(float(self.values[column]), *middle_95(self.draws[:, column]), int(self.n[column]))
+        low, high = self.ends[:, column]
+        return Estimate(float(self.values[column]), float(low), float(high), int(self.n[column]))
 
     def difference(self, column: int) -> Difference:
         """A column that holds differences, with a two-sided p from the share of draws beyond zero."""
