@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
 
 from lens.opening import resolve_device
 
@@ -66,10 +68,11 @@ class Classifier:
 
 def opened(where: str) -> tuple[Any, Any]:
     """Model and tokenizer; a model whose head would be made up on the spot is refused."""
+    logging.disable_progress_bar()
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(where, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(where)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise ValueError(
             f"{where} cannot be opened as a classifier of texts: {str(error).splitlines()[0]} "
             "A folder or hub id with config.json, weights and tokenizer is expected."

@@ -77,7 +77,10 @@ class Pace:
 
 
 class Remote:
-    """A scorer behind a network; texts that it refuses or fails on are missing, and counted by kind."""
+    """A scorer behind a network; texts that it refuses or fails on are missing, and counted by kind.
+
+    The rate is that of one process: let no two ask the same service at once.
+    """
 
     def __init__(
         self,

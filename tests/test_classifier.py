@@ -98,6 +98,10 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
         Classifier.open(str(tmp_path))
     with pytest.raises(ValueError, match="is no finished classifier: it has no weights for"):
         Classifier.open(str(write_tiny_olmo(tmp_path / "olmo")))  # transformers would make up a head
+    damaged = tiny_classifier(tmp_path / "damaged")
+    (damaged / "model.safetensors").write_bytes((damaged / "model.safetensors").read_bytes()[:-100])
+    with pytest.raises(ValueError, match="cannot be opened as a classifier of texts"):
+        Classifier.open(str(damaged))
     regression = tiny_classifier(tmp_path / "regression", labels=("toxicity",), problem_type="regression")
     with pytest.raises(ValueError, match="gives no probabilities but numbers"):
         Classifier.open(str(regression))
