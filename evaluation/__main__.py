@@ -13,6 +13,7 @@ import tyro
 from evaluation.commands.ability import ability
 from evaluation.commands.agree import agree
 from evaluation.commands.compare import compare
+from evaluation.commands.fit_scorer import fit_scorer
 from evaluation.commands.reproduce import reproduce
 from evaluation.commands.score import score
 from evaluation.commands.sweep import sweep
@@ -23,6 +24,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "reproduce": reproduce,
     "score": score,
+    "fit-scorer": fit_scorer,
     "agree": agree,
     "ability": ability,
     "transfer": transfer,

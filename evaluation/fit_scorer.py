@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from evaluation.builtin_scorer import BuiltinScorer
 from evaluation.features import Words, read_words
+from evaluation.scored_texts import ScoredText
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Network(nn.Module):
         self.table = nn.Parameter(0.1 * torch.randn(settings.n_rows, settings.n_dims))
         self.hidden = nn.Linear(2 * settings.n_dims + 1, settings.n_units)
         self.out = nn.Linear(settings.n_units, 1)
+        self.of_comments = nn.Parameter(torch.zeros(1))  # what `fit` adds to the logits of comments
 
     def forward(self, batch: Batch) -> Tensor:
         """One logit per text."""
@@ -103,12 +105,18 @@ def stretches(first: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def fit(
-    texts: Sequence[str], scores: np.ndarray, settings: Settings, say: Callable[[str], None] = lambda line: None
+    texts: Sequence[ScoredText], settings: Settings, say: Callable[[str], None] = lambda line: None
 ) -> BuiltinScorer:
-    """Learn to imitate some scores by cross-entropy against them; the same texts and seed give the same file."""
+    """Learn to imitate the scores by cross-entropy against them; the same texts and seed give the same file.
+
+    Comments were scored by other versions of the API than prompts: their logits get a constant of their own, which is
+    learnt and left behind, so that the scorer speaks on the prompts' scale.
+    """
     rng = np.random.default_rng(settings.seed)
-    words = read_words(texts, settings.n_rows)
-    known, rows, target = Texts(words), np.flatnonzero(words.n_words), torch.from_numpy(scores.astype(np.float32))
+    words = read_words([one.text for one in texts], settings.n_rows)
+    known, rows = Texts(words), np.flatnonzero(words.n_words)
+    target = torch.tensor([one.score for one in texts])
+    comment = torch.tensor([float(not one.is_prompt_set) for one in texts])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = Network(settings)
@@ -118,7 +126,8 @@ def fit(
         for epoch in range(settings.n_epochs):
             total = 0.0
             for chosen in np.split(rng.permutation(rows), range(settings.batch, len(rows), settings.batch)):
-                loss = functional.binary_cross_entropy_with_logits(network(known.batch(chosen)), target[chosen])
+                logits = network(known.batch(chosen)) + comment[chosen] * network.of_comments
+                loss = functional.binary_cross_entropy_with_logits(logits, target[chosen])
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
@@ -128,7 +137,7 @@ def fit(
     return network.scorer()
 
 
-def baseline(texts: Sequence[str], scores: np.ndarray, unseen: Sequence[str]) -> np.ndarray:
+def baseline(texts: Sequence[ScoredText], unseen: Sequence[ScoredText]) -> np.ndarray:
     """TF-IDF of words, pairs of words and character n-grams, with ridge regression: what unseen texts score."""
     from scipy.sparse import hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -138,6 +147,7 @@ def baseline(texts: Sequence[str], scores: np.ndarray, unseen: Sequence[str]) ->
         TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=2, sublinear_tf=True),
     )
-    known = hstack([view.fit_transform(texts) for view in views]).tocsr()
-    model = Ridge(alpha=1.0, solver="sparse_cg", tol=1e-3).fit(known, scores)
-    return np.clip(model.predict(hstack([view.transform(unseen) for view in views]).tocsr()), 0, 1)
+    known = hstack([view.fit_transform([one.text for one in texts]) for view in views]).tocsr()
+    model = Ridge(alpha=1.0, solver="sparse_cg", tol=1e-3).fit(known, [one.score for one in texts])
+    new = hstack([view.transform([one.text for one in unseen]) for view in views]).tocsr()
+    return np.clip(model.predict(new), 0, 1)

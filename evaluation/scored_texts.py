@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.rows import number, read, text
-from probes.texts import BadTexts, normalised
+from probes.texts import BadTexts, LabelledText, TextSet, normalised, open_texts
 
 RUN = 8  # words in a row that make two texts near-duplicates
 COLUMNS = (("text", "api"), ("comment_text", "TOXICITY@6"), ("text", "toxicity"))
@@ -50,6 +50,14 @@ def comments(path: Path) -> Iterator[ScoredText]:
         words, score = text(place, row, columns[0]), number(place, row, columns[1])
         if score is not None:
             yield ScoredText(words, score, stem(path), runs(words), False)
+
+
+def judged(path: Path) -> TextSet:
+    """Texts that people labelled: the files that probes read, and Surge AI's, with text and is_toxic."""
+    if "is_toxic" not in next(read(str(path)))[1]:
+        return open_texts(str(path))
+    rows = [LabelledText(text(place, row, "text"), row["is_toxic"] == "Toxic") for place, row in read(str(path))]
+    return TextSet(stem(path), tuple(rows), rule="is_toxic")
 
 
 def split(texts: Sequence[ScoredText], seed: int, held_out: float = 0.2, of_comments: float = 0.1) -> np.ndarray:
