@@ -79,6 +79,9 @@ async def broken(request: web.Request, fault: str) -> web.StreamResponse:
     if status.isdigit():
         headers = {"Retry-After": wait} if wait else {"Location": "/openai"} if status == "302" else {}
         return web.json_response(error(status), status=int(status), headers=headers)
+    if fault == "bad key":  # as Google says it
+        details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]
+        return web.json_response({"error": {"code": 400, "message": KEY, "details": details}}, status=400)
     if fault == "hang":
         await asyncio.sleep(30)
     if fault == "half":
@@ -99,8 +102,7 @@ async def broken(request: web.Request, fault: str) -> web.StreamResponse:
 
 def error(status: str) -> dict[str, Any]:
     """An error in the shape of either service, which quotes the key."""
-    kinds = {"400": "COMMENT_TOO_LONG", "401": "invalid_api_key"}
-    kind = kinds.get(status, "SERVER_ERROR")
+    kind = {"400": "COMMENT_TOO_LONG", "401": "invalid_api_key"}.get(status, "SERVER_ERROR")
     details = [{"errorType": kind}]
     return {"error": {"message": f"Bad: {KEY}", "code": kind, "type": KEY, "status": KEY, "details": details}}
 

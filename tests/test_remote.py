@@ -172,7 +172,7 @@ def test_the_server_never_sees_more_than_the_rate_though_requests_fail_and_calls
 
 
 @pytest.mark.parametrize(
-    "fault", ["400", "401", "403", "404", "410", "429", "429 after 9999", "500", "hang", "half", "302"]
+    "fault", ["400", "401", "403", "404", "410", "429", "429 after 9999", "500", "hang", "half", "302", "bad key"]
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_key_is_in_no_error_no_log_and_no_picture_of_the_client(
@@ -199,6 +199,12 @@ def test_a_refused_key_stops_everything_and_names_the_variable(server: Hostile, 
     with pytest.raises(ScorerStopped, match=rf"openai refused the key in OPENAI_API_KEY \({fault}\)"):
         asking(server, "openai")(TEXTS)
     assert len(server.asked) <= 3
+
+
+def test_googles_word_for_a_bad_key_stops_everything_too(server: Hostile) -> None:
+    server.faults = {"number": ["bad key", "…"]}
+    with pytest.raises(ScorerStopped, match=r"perspective refused the key in PERSPECTIVE_API_KEY \(400\)"):
+        asking(server, "perspective")(TEXTS)
 
 
 def test_a_redirect_is_not_followed_since_the_key_would_go_along(server: Hostile) -> None:

@@ -44,10 +44,10 @@ def score(
         print(f"{n_missing:,} of {n:,} texts have no score ({reasons}).", file=sys.stderr)
 
 
-def line(text: str, score: float | None, scorer: Cached) -> str:
+def line(words: str, found: float | None, scorer: Cached) -> str:
     """What is known of one text, without the text."""
-    row = {"text_sha": text_sha(text), "score": score, "scorer": scorer.name, "version": scorer.version}
-    return json.dumps(row, ensure_ascii=False)
+    row = {"text_sha": text_sha(words), "score": found, "scorer": scorer.name, "version": scorer.version}
+    return json.dumps(row)
 
 
 def progress(words: str = "") -> None:
