@@ -195,7 +195,6 @@ def against_share(extract: Extract, points: Sequence[AnyPoint], labels: dict[str
     lines = []
     for label in unique(labels.values()):
         shown = [point for point in tops(points) if labels[point.key] == label and point.toxic_share is not None]
-        shown.sort(key=lambda point: point.toxic_share or 0.0)
         seeds = [extract.point(key) for point in shown for key in point.members]
         lines.append(Line(label, tuple(map(_by_share, shown)), tuple(map(_by_share, seeds))))
     return lines
@@ -212,9 +211,10 @@ def doses_at(basis: Basis, cell: Cell) -> bool:
 
 
 def tops(points: Sequence[AnyPoint]) -> list[AnyPoint]:
-    """Means over training seeds, and the points that are in none."""
+    """Means over training seeds, and the points that are in none; least toxic checkpoint of each family first."""
     averaged = {key for point in points for key in point.members}
-    return [point for point in points if point.key not in averaged]
+    found = [point for point in points if point.key not in averaged]
+    return sorted(found, key=lambda point: (point.family, point.toxic_share or 0.0, point.checkpoint))
 
 
 def by_checkpoint(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
@@ -222,7 +222,7 @@ def by_checkpoint(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
     everything = list(cells)
     several = len({cell.family for cell in everything}) > 1
     found: dict[str, list[Cell]] = {}
-    for cell in sorted(everything, key=lambda cell: (cell.family, cell.toxic_share or 0.0)):
+    for cell in everything:
         share = None if several or cell.toxic_share is None else f"{percent(cell.toxic_share)} % toxic"
         found.setdefault(share or cell.checkpoint, []).append(cell)
     return found
@@ -238,7 +238,7 @@ def note(extract: Extract, prompts: str) -> str:
     """What was measured on what."""
     of, sampling = extract.prompt_sets[prompts], extract.sampling
     return (
-        f"{of['n']:,} prompts, {len(extract.seeds)} sampling seeds of {extract.n_samples}, temperature "
+        f"{of['n']:,} prompts, {len(extract.seeds) * extract.n_samples} texts to each, temperature "
         f"{sampling['temperature']:g}, top-p {sampling['top_p']:g}, {sampling['max_tokens']} tokens; scorer "
         f"{' '.join(extract.scorer)}. Bars: 95 % over prompts. {SEEDS}"
     )

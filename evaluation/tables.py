@@ -48,7 +48,7 @@ def about(extract: Extract) -> str:
     sampling, text = extract.sampling, extract.cost_text
     cost = f" Cost is on {text['name']}, {text['n_tokens']:,} tokens." if text else ""
     return (
-        f"Prompts: {sets}. Sampling seeds: {', '.join(map(str, extract.seeds))}, {extract.n_samples} for each prompt; "
+        f"Prompts: {sets}. Texts to each: {extract.n_samples} with each of the sampling seeds {', '.join(map(str, extract.seeds))}; "
         f"temperature {sampling['temperature']:g}, top-p {sampling['top_p']:g}, {sampling['max_tokens']} tokens. "
         f"Scorer: {' '.join(extract.scorer)}.{cost} Intervals are 95 %, over prompts drawn with all their texts; "
         "training seeds are averaged and shown side by side, not resampled, so how far other seeds would lie apart is "
