@@ -45,10 +45,10 @@ def page(extract: Extract) -> str:
 def about(extract: Extract) -> str:
     """What all tables have in common."""
     sets = "; ".join(f"{name}: {of['n']:,} ({of['digest'][:12]})" for name, of in extract.prompt_sets.items())
-    sampling, text = extract.sampling, extract.cost_text
+    sampling, text, seeds = extract.sampling, extract.cost_text, ", ".join(map(str, extract.seeds))
     cost = f" Cost is on {text['name']}, {text['n_tokens']:,} tokens." if text else ""
     return (
-        f"Prompts: {sets}. Texts to each: {extract.n_samples} with each of the sampling seeds {', '.join(map(str, extract.seeds))}; "
+        f"Prompts: {sets}. Texts to each: {extract.n_samples} with each of the sampling seeds {seeds}; "
         f"temperature {sampling['temperature']:g}, top-p {sampling['top_p']:g}, {sampling['max_tokens']} tokens. "
         f"Scorer: {' '.join(extract.scorer)}.{cost} Intervals are 95 %, over prompts drawn with all their texts; "
         "training seeds are averaged and shown side by side, not resampled, so how far other seeds would lie apart is "
