@@ -228,7 +228,7 @@ def _generations(unit: GenerationUnit, bench: Bench) -> list[tuple[AskedPlan, re
 
 def in_parts(lens: Lens, rows: Sequence[Row], sampling: Sampling) -> list[Generation]:
     """All rows in one batch, or in as few as memory allows."""
-    n_tokens = max(len(lens.encode(row.read)) for row in rows) + sampling.max_tokens
+    n_tokens = max(map(len, lens.encode_all(list({row.read for row in rows})))) + sampling.max_tokens
     block = lens.blocks[0]
     one = n_tokens * len(lens.blocks) * 2 * block.n_kv_heads * block.d_head * lens.dtype.itemsize
     at_once = max(1, CACHE_BYTES // one)

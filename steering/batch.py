@@ -47,14 +47,15 @@ class Batch:
     """Rows on their way: the model is edited only while `advance` computes, and no hook is hung up."""
 
     def __init__(self, lens: Lens, rows: Sequence[Row], sampling: Sampling) -> None:
-        prompts = [encoded(lens, row.read, sampling) for row in rows]
+        tokens_of = {text: encoded(lens, text, sampling) for text in dict.fromkeys(row.read for row in rows)}
+        prompts = [tokens_of[row.read] for row in rows]
         self._lens, self._sampling, self._rows = lens, sampling, rows
         self._shifts = Shifts(lens, [row.doses for row in rows])
         self._room = [min(sampling.max_tokens, lens.n_context - len(prompt)) for prompt in prompts]
         self._unreal = None if bool(lens.real_tokens.all()) else ~lens.real_tokens.to(lens.device)
-        asked = [lens.encode(row.prompt) if row.read != row.prompt else prompts[i] for i, row in enumerate(rows)]
-        keys = [noise_key(sampling.seed, prompt, row.sample) for row, prompt in zip(rows, asked, strict=True)]
-        self._noise_keys, noise_of = _distinct(keys)
+        tokens_of |= {text: lens.encode(text) for text in {row.prompt for row in rows} - tokens_of.keys()}
+        chances, noise_of = _distinct([(row.prompt, row.sample) for row in rows])
+        self._noise_keys = [noise_key(sampling.seed, tokens_of[prompt], sample) for prompt, sample in chances]
         self._noise_of = torch.tensor(noise_of)
         self.words = [Words(lens) for _ in rows]
         self.tokens: list[list[int]] = [[] for _ in rows]
@@ -125,7 +126,7 @@ class Batch:
     def advance(self) -> None:
         """One more token for every live row."""
         logits = self._measured_step() if self._n_steps == 0 else self._decoder.step(self._next, self._shifts)
-        if bool(logits.isnan().any()):
+        if bool(logits.sum().isnan()) and bool(logits.isnan().any()):  # the sum is quick, but infinities spoil it too
             raise NotNumbers(
                 f"{self._lens.checkpoint.name} computed what is no number, in {self._lens.description['dtype']}. Steer "
                 "less, or open it with --dtype float32."
@@ -150,13 +151,19 @@ class Batch:
         self._shifted = compare(self._lens, [row.doses for row in self._rows], seen)
         return logits
 
-    def _noise(self) -> Float[Tensor, "row vocab"] | None:
+    @property
+    def _noise_in_turn(self) -> bool:
+        """Whether equally many rows after one another share each noise."""
+        each = len(self._noise_of) // len(self._noise_keys)
+        return bool(torch.equal(self._noise_of, torch.arange(len(self._noise_keys)).repeat_interleave(each)))
+
+    def _noise(self) -> Float[Tensor, "noise vocab"] | None:
         if self._sampling.temperature == 0:
             return None
-        noise = [noise_at(key, self._n_steps, self._lens.n_vocab) for key in self._noise_keys]
-        if len(noise) == 1:
-            return noise[0][None].to(self._lens.device)
-        return torch.stack(noise)[self._noise_of].to(self._lens.device)
+        noise = torch.stack([noise_at(key, self._n_steps, self._lens.n_vocab) for key in self._noise_keys])
+        if not self._noise_in_turn:
+            noise = noise[self._noise_of]
+        return noise.to(self._lens.device)
 
     def _take(self, row: int, token: int) -> None:
         if token == self._lens.eos:
