@@ -47,6 +47,8 @@ class Task:
 
 def open_task(name: str, limit: int | None = None, seed: int = 0) -> Task:
     """The questions of one of OLMo's tasks ("arc_easy", "arc_easy_rc_5shot"), or of all "mmlu"; so many, by seed."""
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit is a number of questions from 1 up; got {limit}.")
     readers = _readers()
     parts = [name.replace("mmlu", f"mmlu_{part}", 1) for part in MMLU] if name.startswith("mmlu") else []
     parts = [name] if name in readers or not parts else parts

@@ -179,6 +179,8 @@ def test_an_unknown_task_has_a_near_miss_and_a_likelihood_alone_is_refused(monke
     pytest.importorskip("olmo")
     with pytest.raises(NoTask, match="Did you mean 'arc_easy'"):
         open_task("arc_esy")
+    with pytest.raises(ValueError, match="from 1 up; got 0"):
+        open_task("copa", 0)
     with pytest.raises(NoTask, match="measures bpb and not how often"):
         open_task("copa_rc_0shot_bpb")
     monkeypatch.setitem(sys.modules, "olmo.eval.downstream", None)
