@@ -102,7 +102,7 @@ async def broken(request: web.Request, fault: str) -> web.StreamResponse:
 
 def error(status: str) -> dict[str, Any]:
     """An error in the shape of either service, which quotes the key."""
-    kind = {"400": "COMMENT_TOO_LONG", "401": "invalid_api_key"}.get(status, "SERVER_ERROR")
+    kind = {"400": "COMMENT_TOO_LONG", "401": "invalid_api_key", "422": KEY}.get(status, "SERVER_ERROR")
     details = [{"errorType": kind}]
     return {"error": {"message": f"Bad: {KEY}", "code": kind, "type": KEY, "status": KEY, "details": details}}
 

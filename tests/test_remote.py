@@ -172,7 +172,8 @@ def test_the_server_never_sees_more_than_the_rate_though_requests_fail_and_calls
 
 
 @pytest.mark.parametrize(
-    "fault", ["400", "401", "403", "404", "410", "429", "429 after 9999", "500", "hang", "half", "302", "bad key"]
+    "fault",
+    ["400", "401", "422", "403", "404", "410", "429", "429 after 9999", "500", "hang", "half", "302", "bad key"],
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_key_is_in_no_error_no_log_and_no_picture_of_the_client(
