@@ -6,7 +6,7 @@ parameters; strengths 4, 8 and 12 are its weak, middle and strong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from probes.estimate import Estimate
@@ -114,13 +114,15 @@ def _lower(theme: str, says: str, question: str, plan: str, share: float, agains
     return Statement(theme, says, "Table 1", question, plan, share, -1, *apart)
 
 
-def verdict(found: Estimate | None, sign: int) -> str:
-    """What the interval carries, and no more."""
+def verdict(found: Estimate | None, sign: int, seeds: Sequence[float] = ()) -> str:
+    """What an interval carries and no more; it says nothing of training seeds, so each must lie on its side."""
     if found is None:
         return "not measured"
-    if min(sign * found.low, sign * found.high) > 0:
-        return "agrees"
-    return "contradicts" if max(sign * found.low, sign * found.high) < 0 else "open"
+    if found.low <= 0 <= found.high:
+        return "open"
+    if any(seed * found.value <= 0 for seed in seeds):
+        return "seeds disagree"
+    return "agrees" if sign * found.value > 0 else "contradicts"
 
 
 def set_of(prompts: str) -> str:

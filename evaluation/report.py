@@ -49,7 +49,9 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        return verdict(self.found.difference if self.found else None, self.statement.sign)
+        if self.found is None:
+            return verdict(None, self.statement.sign)
+        return verdict(self.found.difference, self.statement.sign, self.found.each)
 
 
 def page(found: Found, extract: Extract, pictures: str, size: str) -> str:
@@ -109,9 +111,10 @@ def in_short(extract: Extract, tested: Sequence[Finding]) -> list[str]:
     return [
         "## In short",
         "",
-        f"Of {n} tests of the paper's statements, the 95 % interval lies on the paper's side in {counts['agrees']}, on "
-        f"the other side in {counts['contradicts']}, and spans zero in {counts['open']}. With p adjusted for all {n} "
-        f"tests, {firm} of the agreeing ones stay below 0.05.",
+        f"Of {n} tests of the paper's statements, {counts['agrees']} agree (the 95 % interval and every training seed "
+        f"lie on the paper's side), {counts['contradicts']} contradict (all lie on the other), in "
+        f"{counts['seeds disagree']} the seeds disagree, and {counts['open']} are open (the interval spans zero). "
+        f"With p adjusted for all {n} tests, {firm} of the agreeing ones stay below 0.05.",
         "",
         *(f"- {sentence}" for sentence in [*themes(tested), *lowest(extract), *tables.probe_sentences(extract)]),
     ]
@@ -124,11 +127,11 @@ def themes(tested: Sequence[Finding]) -> list[str]:
         counts = Counter(one.verdict for one in tested if one.statement.theme == theme and one.found)
         if counts:
             said = ", ".join(f"{counts[kind]} {MEANS[kind]}" for kind in MEANS if counts[kind])
-            sentences.append(f"{theme}: {said}.")
+            sentences.append(f"{theme}: of {counts.total()} tests {said}.")
     return sentences
 
 
-MEANS = {"agrees": "of the intervals agree", "contradicts": "contradict", "open": "span zero"}
+MEANS = {"agrees": "agree", "contradicts": "contradict", "seeds disagree": "with seeds that disagree", "open": "open"}
 
 
 def statement_table(tested: Sequence[Finding]) -> list[str]:
@@ -137,7 +140,7 @@ def statement_table(tested: Sequence[Finding]) -> list[str]:
     for one in tested:
         of, found = one.statement, one.found
         its = of.its_own(one.prompts)
-        digits = 3 if of.measure == "increase" else 2
+        digits = 2 if of.measure == "toxicity" else 3
         rows.append([
             of.says,
             one.prompts if of.measure == "toxicity" else "–",
@@ -154,9 +157,10 @@ def statement_table(tested: Sequence[Finding]) -> list[str]:
     return [
         "## The paper's statements",
         "",
-        'Differences of mean toxicity × 100, of cost in nats per token. "agrees" and "contradicts": the whole 95 % '
-        'interval lies on the paper\'s side, or on the other; "open": it spans zero. Where the paper prints no number '
-        "its direction stands.",
+        'Differences of mean toxicity × 100, of cost in nats per token. "agrees", "contradicts": the 95 % interval '
+        'and every training seed lie on the paper\'s side, or on the other. "seeds disagree": the interval lies on one '
+        'side, a seed on the other; intervals are over prompts and say nothing of seeds. "open": the interval spans '
+        "zero. Where the paper prints no number its direction stands.",
         "",
         *table(head, rows),
     ]

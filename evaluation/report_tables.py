@@ -147,18 +147,20 @@ def probe_sentences(extract: Extract) -> list[str]:
         last = max(tops(points), key=lambda point: point.toxic_share or 0)
         if last.difference and last.p is not None:
             own = [point for point in points if point.key in last.members]
-            each = ", ".join(f"{100 * p.difference.value:+.2f}" for p in own if p.difference)
+            seeds = [100 * point.difference.value for point in own if point.difference]
+            each = ", ".join(f"{seed:+.2f}" for seed in seeds)
             sentences.append(
                 f"Mean probe accuracy over heads on {name}, {percent(last.toxic_share)} % minus the least toxic: "
                 f"{signed(_points(last.difference))} points, p = {p_value(last.p)}{f' (seeds {each})' * bool(each)}. "
                 f"The paper: {100 * PROBES.low:+.2f} to {100 * PROBES.high:+.2f}, p = {PROBES_P}, over heads. "
-                f"Our interval {MEANS[verdict(last.difference, +1)]}."
+                f"Our interval {MEANS[verdict(last.difference, +1, seeds)]}."
             )
             sentences.append(_tokens(points, last, name))
     return sentences
 
 
 MEANS = {"agrees": "lies above zero too", "contradicts": "lies below zero", "open": "spans zero"}
+MEANS["seeds disagree"] = "lies on one side of zero and a seed on the other"
 
 
 def _tokens(points: Sequence[Probed], last: Probed, name: str) -> str:

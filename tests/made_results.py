@@ -42,7 +42,7 @@ def generations(
     prompts: str = "rtp",
     missing: float = 0.0,
     seed: int = 0,
-    batch: int = 25,
+    batch: int = 7,
 ) -> list[dict[str, Any]]:
     """A row per unit and plan. Prompts differ in toxicity, all cells alike, so that pairing matters."""
     rng = np.random.default_rng(seed)

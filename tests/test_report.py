@@ -54,7 +54,7 @@ def test_what_is_planted_as_in_the_paper_agrees_with_it(paperlike: tuple[Extract
     toxicity = on_texts(tested)
     assert {one.verdict for one in toxicity} == {"agrees"}
     assert all(one.p_adjusted < 0.05 for one in toxicity)
-    assert f"lies on the paper's side in {sum(one.verdict == 'agrees' for one in tested)}" in text
+    assert f"{sum(one.verdict == 'agrees' for one in tested)} agree (" in text
 
 
 def test_what_is_planted_the_other_way_round_contradicts_it(tmp_path: Path) -> None:
@@ -80,6 +80,12 @@ def test_where_nothing_is_planted_hardly_anything_is_claimed(tmp_path: Path) -> 
 )  # fmt: skip
 def test_a_verdict_is_what_the_interval_carries(ends: tuple[float, float], sign: int, says: str) -> None:
     assert verdict(Estimate(sum(ends) / 2, *ends, 10), sign) == says
+
+
+def test_an_interval_over_prompts_does_not_speak_for_seeds_that_disagree() -> None:
+    found = Estimate(0.2, 0.1, 0.3, 10)
+    assert verdict(found, +1, (0.5, -0.1)) == verdict(found, -1, (0.5, -0.1)) == "seeds disagree"
+    assert verdict(found, +1, (0.3, 0.1)) == "agrees"
 
 
 def test_nothing_measured_is_no_verdict() -> None:
