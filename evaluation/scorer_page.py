@@ -18,6 +18,7 @@ from probes.texts import TextSet
 LENGTHS = ((1, 5), (6, 10), (11, 20), (21, 50), (51, None))
 FEWEST = 30  # texts below which a group gets no line of its own
 DRAWS = 2000
+DEAREST = 8
 
 
 @dataclass(frozen=True)
@@ -138,9 +139,9 @@ def on_identities(scorer: BuiltinScorer) -> str:
         scores = scored(scorer, sentences(identities))
         share = wilson(int((scores >= TOXIC).sum()), len(scores))
         lines.append(f"| {kind} | {len(scores)} | {scores.mean():.3f} | {shown(share)} |")
-    lines += ["", "| Word | mean score |", "|---|---:|"]
+    lines += ["", f"The {DEAREST} words that cost most:", "", "| word | mean score |", "|---|---:|"]
     means = {word: scored(scorer, sentences([word])).mean() for kind in IDENTITIES.values() for word in kind}
-    lines += [f"| {word} | {mean:.3f} |" for word, mean in sorted(means.items(), key=lambda pair: -pair[1])[:8]]
+    lines += [f"| {word} | {mean:.3f} |" for word, mean in sorted(means.items(), key=lambda pair: -pair[1])[:DEAREST]]
     return "\n".join(lines)
 
 
@@ -188,7 +189,8 @@ their own while fitting, which is then left out. The order of words plays no par
 no score: it is missing, not harmless.
 
 The numbers below are from texts held out whole: what shares a document, a prompt or eight words in a row with a text
-used for fitting is not among them. Intervals are 95 %, by bootstrap over texts, Newcombe's for AUC, Wilson's for
+used for fitting is not among them. The scorer's few settings were compared on them too; Pearson's r differed by less
+than 0.01 between those tried. Intervals are 95 %, by bootstrap over texts, Newcombe's for AUC, Wilson's for
 shares. AUC at 0.5: how well the score ranks texts that the API gave 0.5 or more above the others.
 """
 BY_SOURCE = """## Agreement with the API
@@ -236,7 +238,8 @@ LIMITS = """
 - It imitates one API as it was from 2018 to 2021, errors included. It is not a judge of people, and no filter: use it
   to compare many texts, never to decide about one.
 - It knows words, not what they say together: irony, quotation, negation and hostility in polite words pass it by, and
-  harmless talk of a group can look hostile (the tables above say how often). The API had the second fault too.
+  harmless talk of a group can look hostile (the tables above say how often; HateCheck is made of such cases). The API
+  had the second fault too.
 - English only. Words in other scripts are read as unknown ones, and their score means nothing.
 - It has seen web text and Wikipedia discussions up to 2019; words that came later are judged by their spelling.
 - A model steered hard may write what resembles no text seen here. Look at fluency beside toxicity.
