@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import os
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_scorers import tiny_classifier
 
+from evaluation.__main__ import main
 from evaluation.cache import text_sha
 from evaluation.classifier import Classifier
 from evaluation.commands.agree import agree
@@ -86,21 +86,22 @@ def test_a_row_without_a_text_stops_with_its_place(
         [text(*placed, field) for placed in read(file)]
 
 
-def test_standard_input_is_read_as_it_comes(classifier: str, tmp_path: Path) -> None:
-    """Lines for the first rows are there while the last are not yet written."""
-    command = [sys.executable, "-m", "evaluation", "score", "-", "--scorer", classifier]
-    home = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=home) as process:
-        assert process.stdin
-        assert process.stdout
-        process.stdin.writelines(json.dumps({"text": f"kind {i}"}) + "\n" for i in range(256))
-        process.stdin.flush()
-        first = [json.loads(process.stdout.readline()) for _ in range(256)]
-        assert [line["text_sha"] for line in first] == [text_sha(f"kind {i}") for i in range(256)]
-        process.stdin.write('{"text": "cold"}\n')
-        process.stdin.close()
-        assert json.loads(process.stdout.read())["text_sha"] == text_sha("cold")
-    assert process.returncode == 0
+def test_standard_input_is_answered_as_it_comes(
+    classifier: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shas() -> list[str]:
+        return [json.loads(line)["text_sha"] for line in capsys.readouterr().out.splitlines()]
+
+    def lines() -> Iterator[str]:
+        yield from (json.dumps({"text": f"kind {i}"}) for i in range(257))
+        assert shas() == [text_sha(f"kind {i}") for i in range(256)]
+        yield '{"text": "cold"}'
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "stdin", lines())
+    monkeypatch.setattr(sys, "argv", ["evaluation", "score", "-", "--scorer", classifier])
+    main()
+    assert shas() == [text_sha("kind 256"), text_sha("cold")]
     assert (tmp_path / "hormesis" / "scores.sqlite").is_file()
 
 
