@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from evaluation.cells import Mixed, read
+from evaluation.commands.compare import compare
 from evaluation.compare import Contrast, answered, extract
 from evaluation.extract import Cell, Compared, Extract, NoResults
 from evaluation.family import Member, Shown, baselines, shown, tops
@@ -257,3 +258,15 @@ def test_a_sweep_that_is_half_done_can_be_looked_at(tmp_path: Path) -> None:
     rows = [row for row in made.generations() if not (row["checkpoint"] == "demo-25-seed1" and row["seed"] > 0)]
     found = extract(read([made.written(tmp_path, rows)]), "mine")
     assert of(found, "plan", "demo-25-mean/iti@8").difference.n == 40
+
+
+def test_the_command_leaves_tables_pictures_and_what_the_page_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = made.generations(plans=("none", "iti@8"), n_prompts=6)
+    compare((made.written(tmp_path / "rows", rows),), tmp_path / "mine")
+    names = {path.name for path in (tmp_path / "mine").iterdir()}
+    tables = {"extract.json", "compare.md", "cells.csv", "comparisons.csv"}
+    assert names == tables | {"smile-rtp-strength.svg", "smile-rtp-strength.png"}
+    assert Extract.read(tmp_path / "mine" / "extract.json").name == "mine"
+    assert capsys.readouterr().out.startswith("18 cells, 9 comparisons: ")
