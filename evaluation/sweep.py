@@ -100,10 +100,10 @@ class Sweep:
             for asked in self.prompts:
                 # of like length, so that little of a batch is padding
                 prompts = sorted(asked.prompts, key=lambda prompt: (len(prompt.text), prompt.id))
-                for seed in self.seeds:
-                    sampling = replace(self.sampling, seed=seed)
-                    for first in range(0, len(prompts), n):
-                        some = tuple(prompts[first : first + n])
+                for first in range(0, len(prompts), n):
+                    some = tuple(prompts[first : first + n])
+                    for seed in self.seeds:  # one after the other, so that a worker reads the prompts once
+                        sampling = replace(self.sampling, seed=seed)
                         about = asked.name, asked.digest, first, some, sampling, self.n_samples, self.scorers
                         units.append(GenerationUnit(subject, plans, *about))
         return units

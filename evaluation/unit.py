@@ -22,6 +22,7 @@ from lens import Checkpoint, Lens, open_lens
 from probes.estimate import Estimate
 from steering import Generation, Plan, Row, Sampling, Steering, cost, fit, generate
 from steering.calibrate import Calibration
+from steering.decode import Kept
 from steering.dose import Doses
 
 CACHE_BYTES = 1_000_000_000
@@ -109,12 +110,14 @@ class Bench:
         self._device, self._threads, self._open_scorer = device, threads, scorers
         self._lens: Lens | None = None
         self._fits: dict[Plan, Steering] = {}
+        self.kept: Kept = {}
+        """The prompts of the last unit, as the model has read them."""
         self._scorers: dict[str, Scorer] = {}
 
     def lens(self, subject: Subject) -> Lens:
         """The subject, opened; the one before it is closed."""
         if self._lens is None or self._lens.fingerprint != subject.fingerprint:
-            self._lens, self._fits = None, {}
+            self._lens, self._fits, self.kept = None, {}, {}
             self._lens = open_lens(subject.folder, self._device, subject.dtype, self._threads)
             if self._lens.fingerprint != subject.fingerprint:
                 raise OtherVersion(
@@ -190,7 +193,7 @@ def _generations(unit: GenerationUnit, bench: Bench) -> list[tuple[AskedPlan, re
     prompts = [fitted(prompt, lens, room) for prompt in unit.prompts]  # all plans read the same words
     samples = range(unit.n_samples)
     rows = [Row(prompt.text, one, sample) for prompt in prompts for sample in samples for one in doses]
-    written = in_parts(lens, rows, unit.sampling)
+    written = in_parts(lens, rows, unit.sampling, bench.kept)
     scorers = {name: bench.scorer(spec, version) for spec, name, version in unit.scorers}
     scores = {name: scorer([one.text for one in written]) for name, scorer in scorers.items()}
     common: results.Row = {
@@ -226,14 +229,14 @@ def _generations(unit: GenerationUnit, bench: Bench) -> list[tuple[AskedPlan, re
     return found
 
 
-def in_parts(lens: Lens, rows: Sequence[Row], sampling: Sampling) -> list[Generation]:
+def in_parts(lens: Lens, rows: Sequence[Row], sampling: Sampling, kept: Kept) -> list[Generation]:
     """All rows in one batch, or in as few as memory allows."""
     n_tokens = max(map(len, lens.encode_all(list({row.read for row in rows})))) + sampling.max_tokens
     block = lens.blocks[0]
     one = n_tokens * len(lens.blocks) * 2 * block.n_kv_heads * block.d_head * lens.dtype.itemsize
     at_once = max(1, CACHE_BYTES // one)
     parts = [rows[first : first + at_once] for first in range(0, len(rows), at_once)]
-    return [text for part in parts for text in generate(lens, part, sampling)]
+    return [text for part in parts for text in generate(lens, part, sampling, kept=kept)]
 
 
 def _shift(texts: Sequence[Generation]) -> list[float] | None:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lens import Lens
-from steering.decode import Decoder, Seen
+from steering.decode import Decoder, Kept, Seen
 from steering.dose import Doses
 from steering.receipt import Receipt, Shift, compare
 from steering.sampling import Sampling, next_tokens, noise_at, noise_key
@@ -46,7 +46,8 @@ class Row:
 class Batch:
     """Rows on their way: the model is edited only while `advance` computes, and no hook is hung up."""
 
-    def __init__(self, lens: Lens, rows: Sequence[Row], sampling: Sampling) -> None:
+    def __init__(self, lens: Lens, rows: Sequence[Row], sampling: Sampling, kept: Kept | None = None) -> None:
+        """`kept` holds what the batch before has read, and then what this one has."""
         tokens_of = {text: encoded(lens, text, sampling) for text in dict.fromkeys(row.read for row in rows)}
         prompts = [tokens_of[row.read] for row in rows]
         self._lens, self._sampling, self._rows = lens, sampling, rows
@@ -71,7 +72,7 @@ class Batch:
         """Of each row, the (edit, token) pairs that gates looked at, and those that they let through."""
         self._shifted: list[tuple[Shift, ...]] = [() for _ in rows]
         if rows:
-            self._decoder = self._prefill(prompts)
+            self._decoder = self._prefill(prompts, kept)
             self._next = torch.tensor([prompt[-1] for prompt in prompts], device=lens.device)
 
     @property
@@ -97,7 +98,7 @@ class Batch:
         before = self._prompt_lengths[row] - 1 if any(dose.everywhere for dose in acting) else 0
         return before + self._n_read[row] if acting else 0
 
-    def _prefill(self, prompts: Sequence[Sequence[int]]) -> Decoder:
+    def _prefill(self, prompts: Sequence[Sequence[int]], kept: Kept | None) -> Decoder:
         """Read all but the last token of each prompt: once per prompt, or per doses too where these edit all of it."""
         everywhere = [tuple(dose for dose in row.doses if dose.everywhere) for row in self._rows]
         names = [tuple((id(dose.steering), dose.strength) for dose in doses) for doses in everywhere]
@@ -105,7 +106,8 @@ class Batch:
         distinct, prefix_of = _distinct(beginnings)
         doses = [everywhere[prefix_of.index(i)] for i in range(len(distinct))]
         shifts, seen = Shifts(self._lens, doses), Seen()
-        decoder = Decoder(self._lens, [tokens for tokens, _ in distinct], prefix_of, max(self._room), shifts, seen)
+        tokens = [tokens for tokens, _ in distinct]
+        decoder = Decoder(self._lens, tokens, prefix_of, max(self._room), shifts, seen, kept)
         if decoder.n_read:
             compare(self._lens, doses, seen)  # at the prompt's last position but one
             lengths = [len(tokens) for tokens, _ in distinct]

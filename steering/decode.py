@@ -20,6 +20,8 @@ from steering.steerer import Place, Shifts
 
 Seen = dict[Site, tuple[Tensor, Tensor, Tensor]]
 """By place: what its edits read, and what it gave before and after them."""
+Kept = dict[tuple[tuple[int, ...], ...], RowCache]
+"""Beginnings that were read together, by their tokens, without any edit; the next batch may begin with the same."""
 MANY_ROWS = 32
 """From so many rows on, beginnings that rows share are read once for all of them in every step; below, a copy for each
 row costs less than the bookkeeping."""
@@ -37,33 +39,49 @@ class Decoder:
         n_steps: int,
         shifts: Shifts,
         seen: Seen | None = None,
+        kept: Kept | None = None,
     ) -> None:
         """`prefixes` are all but the last token of the prompts, read once each, with the edits of `shifts`; row r
-        continues `prefix_of[r]`. `seen` is filled with what the edits did."""
+        continues `prefix_of[r]`. `seen` is filled with what the edits did; `kept`, where it can be, with what was read.
+        """
         self._lens = lens
         lengths, n_rows = [len(tokens) for tokens in prefixes], len(prefix_of)
         self.n_read = max(lengths)
         """Positions that were read before the first step, padding included."""
         self._rotary = rotary_table(lens.model, self.n_read + n_steps)
-        shared = n_rows >= MANY_ROWS and n_rows >= 2 * len(prefixes)
-        self._room = 0 if shared else n_steps
-        together = alike(lengths) if shared and not shifts.places else [list(range(len(prefixes)))]
-        read = [
-            self._read([prefixes[i] for i in places], _padding(lengths, places), shifts, seen) for places in together
-        ]
-        prefix, real = torch.tensor(prefix_of, device=lens.device), torch.tensor(lengths, device=lens.device)
-        self._positions = real[prefix]
+        self._positions = torch.tensor([lengths[i] for i in prefix_of], device=lens.device)
+        self._mask: Tensor | None = None
         self._cache: Cache
-        if shared:
-            found = {i: (cache, place) for cache, places in enumerate(together) for place, i in enumerate(places)}
-            caches = [(cache, [lengths[i] for i in places]) for cache, places in zip(read, together, strict=True)]
-            begins = torch.tensor([found[i] for i in prefix_of], device=lens.device)
-            self._cache, self._mask = SharedCache(caches, begins, n_steps), None
+        if n_rows >= MANY_ROWS and n_rows >= 2 * len(prefixes):
+            self._cache = self._shared(prefixes, prefix_of, n_steps, shifts, seen, kept)
             return
-        (self._cache,) = read
+        self._cache = self._read(prefixes, n_steps, shifts, seen)
         if list(prefix_of) != list(range(n_rows)):
-            self._cache.keep(prefix)
+            self._cache.keep(torch.tensor(prefix_of, device=lens.device))
         self._mask = _padding_mask(lens, self.n_read - self._positions, self.n_read + n_steps)
+
+    def _shared(
+        self,
+        prefixes: Sequence[Sequence[int]],
+        prefix_of: Sequence[int],
+        n_steps: int,
+        shifts: Shifts,
+        seen: Seen | None,
+        kept: Kept | None,
+    ) -> SharedCache:
+        """Beginnings read once, those of like length together where no edit has to be looked at."""
+        lengths = [len(tokens) for tokens in prefixes]
+        together = [list(range(len(prefixes)))] if shifts.places else alike(lengths)
+        known = {} if shifts.places or kept is None else kept
+        read: Kept = {}
+        for places in together:
+            some = tuple(tuple(prefixes[i]) for i in places)
+            read[some] = known[some] if some in known else self._read(some, 0, shifts, seen)
+        known.clear()
+        known.update(read)
+        found = {i: (number, place) for number, places in enumerate(together) for place, i in enumerate(places)}
+        begins = torch.tensor([found[i] for i in prefix_of], device=self._lens.device)
+        return SharedCache([(cache, list(map(len, some))) for some, cache in read.items()], begins, n_steps)
 
     @torch.inference_mode()
     def step(self, tokens: Int[Tensor, "row"], shifts: Shifts, seen: Seen | None = None) -> Float[Tensor, "row vocab"]:
@@ -82,12 +100,10 @@ class Decoder:
         self._positions = self._positions[rows]
         self._mask = None if self._mask is None else self._mask[rows]
 
-    def _read(
-        self, prefixes: Sequence[Sequence[int]], n_padding: Sequence[int], shifts: Shifts, seen: Seen | None
-    ) -> RowCache:
-        """Some prefixes at once, padded on the left."""
+    def _read(self, prefixes: Sequence[Sequence[int]], n_steps: int, shifts: Shifts, seen: Seen | None) -> RowCache:
+        """Some prefixes at once, padded on the left; behind them, room for so many steps."""
         filled, block = max(map(len, prefixes)), self._lens.blocks[0]
-        shape = len(prefixes), block.n_kv_heads, filled + self._room, block.d_head
+        shape = len(prefixes), block.n_kv_heads, filled + n_steps, block.d_head
         cache = RowCache(shape, len(self._lens.blocks), self._lens.device, self._lens.dtype)
         if not filled:
             return cache
@@ -95,7 +111,7 @@ class Decoder:
         positions = (real.cumsum(dim=1) - 1).clamp(min=0)
         cos, sin = self._rotary
         mask = None
-        if any(n_padding):
+        if not bool(real.all()):
             causal = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).tril()
             itself = torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)  # padding must see something
             mask = (causal & real.bool()[:, None, None]) | itself
@@ -142,11 +158,6 @@ def alike(lengths: Sequence[int]) -> list[list[int]]:
         else:
             groups.append([place])
     return groups
-
-
-def _padding(lengths: Sequence[int], places: Sequence[int]) -> list[int]:
-    longest = max(lengths[place] for place in places)
-    return [longest - lengths[place] for place in places]
 
 
 def _padding_mask(lens: Lens, n_padding: Int[Tensor, "row"], width: int) -> Float[Tensor, "row 1 1 pos"] | None:

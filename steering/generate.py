@@ -8,6 +8,7 @@ from threading import Event
 
 from lens import Lens
 from steering.batch import Batch, Row
+from steering.decode import Kept
 from steering.receipt import Receipt
 from steering.sampling import Sampling
 
@@ -46,9 +47,14 @@ def stream(lens: Lens, rows: Sequence[Row], sampling: Sampling, stop: Event | No
         yield _step(batch)
 
 
-def generate(lens: Lens, rows: Sequence[Row], sampling: Sampling, stop: Event | None = None) -> list[Generation]:
-    """What `stream` writes, when it is finished or stopped: one text per row."""
-    batch = Batch(lens, rows, sampling)
+def generate(
+    lens: Lens, rows: Sequence[Row], sampling: Sampling, stop: Event | None = None, kept: Kept | None = None
+) -> list[Generation]:
+    """What `stream` writes, when it is finished or stopped: one text per row.
+
+    Large batches on the same prompts read them once if they are given the same `kept`, at first an empty dict.
+    """
+    batch = Batch(lens, rows, sampling, kept)
     while batch.live and not (stop is not None and stop.is_set()):
         batch.advance()
     return [

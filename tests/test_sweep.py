@@ -152,9 +152,9 @@ def test_all_plans_read_the_same_words_of_a_long_prompt(bench: Page, workbench: 
 
 def test_too_many_rows_for_memory_are_written_in_parts(lens: Lens, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [Row(SENTENCES[i % 5][:12], (), i) for i in range(11)]
-    whole = unit.in_parts(lens, rows, Sampling(max_tokens=4))
+    whole = unit.in_parts(lens, rows, Sampling(max_tokens=4), {})
     monkeypatch.setattr(unit, "CACHE_BYTES", 4 * 3 * 2 * 24 * 4 * 20)
-    parts = unit.in_parts(lens, rows, Sampling(max_tokens=4))
+    parts = unit.in_parts(lens, rows, Sampling(max_tokens=4), {})
     assert [one.tokens for one in parts] == [one.tokens for one in whole]
 
 
