@@ -99,6 +99,8 @@ def read(folders: Sequence[Path], scorer: str | None = None) -> Found:
     others: dict[str, list[Row]] = {}
     for row in _once(row for folder in folders for row in Results(folder).rows()):
         _agree(shared, f"weights of {row['checkpoint']}", row["fingerprint"][:12], row["fingerprint"])
+        if row["kind"] == "cost":
+            _agree(shared, "texts that costs are measured on", row["text"] + " " + row["digest"][:12], row["digest"])
         if row["kind"] != "generation":
             others.setdefault(row["kind"], []).append(row)
             continue

@@ -45,19 +45,20 @@ def cells_of(grid: Grid, costs: Mapping[Place, Row]) -> list[Cell]:
 def measured(grid: Grid, groups: Sequence[Sequence[int]]) -> list[dict[str, Estimate]]:
     """For each group of sources, averaged prompt by prompt, every measure in MEASURES that can be told."""
     found: list[dict[str, Estimate]] = [{} for _ in groups]
+    n_texts = [sum(grid.n_texts[i] - grid.n_missing[i] for i in there) for there in groups]
     for name, values in by_prompt(grid):
         averaged = np.stack([values[there].mean(axis=0) for there in groups])
         known = np.flatnonzero(~np.isnan(averaged).all(axis=1))
-        estimates = means(averaged[known], DRAWS) if len(known) else None
-        for column, group in enumerate(known):
-            assert estimates
-            if name in SHARES:
-                n_texts = sum(grid.n_texts[i] - grid.n_missing[i] for i in groups[group])
-                prompts = averaged[group][~np.isnan(averaged[group])]
-                found[group][name] = proportion(prompts.tolist(), n_texts)
-            else:
-                found[group][name] = estimates.estimate(column)
+        for group, estimate in zip(known, _estimates(name, averaged[known], [n_texts[i] for i in known]), strict=True):
+            found[group][name] = estimate
     return found
+
+
+def _estimates(name: str, values: Float[np.ndarray, "group prompt"], n_texts: Sequence[int]) -> list[Estimate]:
+    if name in SHARES:
+        return [proportion(row[~np.isnan(row)].tolist(), n) for row, n in zip(values, n_texts, strict=True)]
+    found = means(values, DRAWS)
+    return [found.estimate(group) for group in range(len(values))]
 
 
 def by_prompt(grid: Grid) -> Iterator[tuple[str, Float[np.ndarray, "source prompt"]]]:

@@ -159,8 +159,12 @@ def probe_sentences(extract: Extract) -> list[str]:
     return sentences
 
 
-MEANS = {"agrees": "lies above zero too", "contradicts": "lies below zero", "open": "spans zero"}
-MEANS["seeds disagree"] = "lies on one side of zero and a seed on the other"
+MEANS = {
+    "agrees": "lies above zero too",
+    "contradicts": "lies below zero",
+    "seeds disagree": "lies on one side of zero, and a seed on the other",
+    "open": "spans zero",
+}
 
 
 def _tokens(points: Sequence[Probed], last: Probed, name: str) -> str:

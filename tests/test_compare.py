@@ -172,6 +172,14 @@ def test_what_differs_in_more_than_the_plan_is_refused(tmp_path: Path, change: d
         read([tmp_path])
 
 
+def test_costs_on_two_texts_are_not_compared(tmp_path: Path) -> None:
+    costs = made.costs(shares=(0.0,), training_seeds=(0,), plans=("none",))
+    other = [row | {"unit": "other", "text": "c4", "digest": "c" * 64} for row in costs]
+    made.written(tmp_path, made.generations(shares=(0.0,), n_prompts=4), costs, other)
+    with pytest.raises(Mixed, match=r"two texts that costs are measured on \(plain\.txt e+; c4 c+\)"):
+        read([tmp_path])
+
+
 def test_the_order_of_rows_does_not_matter(folder: Path, found: Extract, tmp_path: Path) -> None:
     rows = [*made.generations(), *made.costs(), *made.abilities()]
     order = np.random.default_rng(0).permutation(len(rows))
