@@ -45,7 +45,7 @@ class Settings:
     checkpoints: Path = Path("checkpoints")
     """Folder with the checkpoints to show."""
     results: Path = Path("results")
-    """Folder with results of your own, each compared into a folder of its own there."""
+    """Folder with results of your own: NAME/ in it is what `python -m evaluation compare ... --out` wrote."""
     host: str = "127.0.0.1"
     """Address to listen on. The default is this machine alone; 0.0.0.0 lets the whole network in."""
     port: int = 7860

@@ -81,7 +81,7 @@ def table(extract: Extract, graph: Graph) -> str:
 def _column(point: Point) -> str:
     if isinstance(point, Able):
         return f"{point.task}, {point.plan}"
-    return point.plan if isinstance(point, Cell) else "mean accuracy"
+    return point.plan if isinstance(point, Cell) else f"probes {point.probes}"
 
 
 def _number(point: Point | None, first: bool) -> str:
@@ -154,7 +154,7 @@ def _difference(found: Compared) -> str:
     change, seeds = found.difference, ", ".join(f"{one:+.{digits}f}" for one in found.each)
     return (
         f"{change.value:+.{digits}f}, interval {change.low:+.{digits}f} to {change.high:+.{digits}f}, "
-        f"{_p(found.p)}, after Holm {found.holm:.4f} (of {found.of}){f'; by training seed {seeds}' * bool(seeds)}"
+        f"{_p(found.p)}, after Holm {found.holm:.4f} (of\u00a0{found.of}){f'; by training seed {seeds}' * bool(seeds)}"
     )
 
 
@@ -234,8 +234,10 @@ def _text(sample: Sample | None, plan: str) -> str:
     )
 
 
-def about(extract: Extract) -> str:
-    """Whose scores these are, and what their intervals hold."""
+def about(extract: Extract, graph: Graph) -> str:
+    """Whose scores these are, where there are scores, and what a press does."""
+    if not all(isinstance(extract.point(key), Cell) for key in graph.keys):
+        return "Intervals are 95 %. Press a point for its numbers."
     name, version = extract.scorer
     imitates = ", which imitates Perspective's TOXICITY" if name == "builtin" else ""
     return (

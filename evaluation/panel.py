@@ -47,7 +47,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> None:
         offers = [
             gr.update(choices=menu.labelled, value=menu.chosen, visible=len(menu.offered) > 1) for menu in view.menus
         ]
-        shown = view.picture, view.table, sentence(page.about(view.extract)), page.HINT
+        shown = view.picture, view.table, sentence(page.about(view.extract, view.graph)), page.HINT
         return [*offers, *shown, gr.update(visible=True), *waiting]
 
     @in_a_sentence

@@ -17,6 +17,8 @@ from lens.bench import one_line
 from probes.figure import file_safe
 
 BASES: dict[str, str] = {"strength": "equal strengths", "cost": "equal cost, in nats per token"}
+as_svg = lru_cache(maxsize=64)(pictures.svg)  # many visitors look at the same few pictures
+as_png = lru_cache(maxsize=64)(pictures.png)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class View:
 
     @property
     def picture(self) -> str:
-        return page.picture(drawn(self.graph), self.extract, self.graph)
+        return page.picture(as_svg(self.graph), self.extract, self.graph)
 
     @property
     def table(self) -> str:
@@ -86,7 +88,7 @@ def card(shelf: Shelf, results: object, said: object) -> str:
 def written(view: View) -> list[str]:
     """The picture and its numbers as files, in a folder of their own: PNG, SVG, CSV."""
     folder = Path(tempfile.mkdtemp(prefix="hormesis-"))
-    contents = {"png": pictures.png(view.graph), "svg": drawn(view.graph).encode(), "csv": numbers(view.graph).encode()}
+    contents = {"png": as_png(view.graph), "svg": as_svg(view.graph).encode(), "csv": numbers(view.graph).encode()}
     paths = []
     for kind, content in contents.items():
         path = folder / f"{view.title}.{kind}"
@@ -105,9 +107,3 @@ def numbers(graph: Graph) -> str:
             for mark in (*line.marks, *line.seeds):
                 table.writerow([mark.key, panel.title, line.label, mark.x, *astuple(mark.y)])
     return text.getvalue()
-
-
-@lru_cache(maxsize=64)
-def drawn(graph: Graph) -> str:
-    """The picture as SVG; many visitors look at the same few."""
-    return pictures.svg(graph)

@@ -46,10 +46,11 @@ def extract(name: str = "tiny", n_texts: int = 3) -> Extract:
     against = Compared(
         "plan", "toxicity", "tiny-25/iti@8/rtp", "tiny-25/none/rtp", estimate(-6), 0.0002, 0.0016, 8, 2, (-5.5, -6.5)
     )
-    probes = tuple(
-        Probed(f"{checkpoint}/probes/toxigen", checkpoint, "tiny", share, 0, "toxigen", estimate(0.7 + share / 4, 0.02),
+    read = tuple(
+        Probed(f"{checkpoint}/probes/{probes}", checkpoint, "tiny", share, 0, probes, estimate(0.7 + share / 4, 0.02),
                0.5, estimate(0.8, 0.02), "L1H2", (0.45, 0.56), estimate(0.05, 0.02) if share else None,
                0.001 if share else None, None, None, 7, (0, 3))
+        for probes in ("toxigen", "builtin")
         for checkpoint, share in SHARES.items()
     )  # fmt: skip
     able = tuple(
@@ -61,5 +62,5 @@ def extract(name: str = "tiny", n_texts: int = 3) -> Extract:
     )
     return Extract(name, ("builtin", "1-ab12cd34"), {"temperature": 1.0, "top_p": 0.9, "max_tokens": 20}, (0, 1, 2), 1,
                    {"rtp": {"digest": "d", "n": 40}, "toxigen": {"digest": "e", "n": 40}},
-                   {"name": "plain.txt", "digest": "f", "n_tokens": 9000}, (*cells, mean), (against,), probes, able,
+                   {"name": "plain.txt", "digest": "f", "n_tokens": 9000}, (*cells, mean), (against,), read, able,
                    written)  # fmt: skip

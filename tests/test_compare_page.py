@@ -79,7 +79,7 @@ def test_a_point_s_card_has_its_interval_its_n_and_how_it_compares(results: Extr
     assert "27.0 to 29.0, over 40 prompts" in said
     assert "120; 2 without a score, left out" in said
     assert (
-        "-6.0, interval -7.0 to -5.0, p\u00a0=\u00a00.0002, after Holm 0.0016 (of 8); by training seed -5.5, -6.5"
+        "-6.0, interval -7.0 to -5.0, p\u00a0=\u00a00.0002, after Holm 0.0016 (of\u00a08); by training seed -5.5, -6.5"
         in said
     )
     assert "<dt>Strength</dt><dd>8 (standard deviations)</dd>" in said
@@ -120,6 +120,7 @@ def test_probes_and_abilities_say_what_chance_reaches(results: Extract) -> None:
     assert "<blockquote" not in able
 
 
-def test_whose_scores_they_are_is_said(results: Extract) -> None:
-    assert "builtin 1-ab12cd34, which imitates Perspective's TOXICITY" in page.about(results)
-    assert "imitates" not in page.about(replace(results, scorer=("openai", "2")))
+def test_whose_scores_they_are_is_said_where_there_are_scores(results: Extract, smile: Graph) -> None:
+    assert "builtin 1-ab12cd34, which imitates Perspective's TOXICITY" in page.about(results, smile)
+    assert "imitates" not in page.about(replace(results, scorer=("openai", "2")), smile)
+    assert "scored" not in page.about(results, graph(results, "probes", "", "strength"))
