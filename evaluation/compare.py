@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from evaluation.cells import Found, Grid, Place
-from evaluation.extract import Compared, Extract, Probed
+from evaluation.extract import Compared, Extract, NoResults, Probed
 from evaluation.family import Shown, baselines, shown, tops
 from evaluation.findings import abilities, cells_of, cost_text, generations, member, over_draws
 from evaluation.resample import holm, means
@@ -27,6 +27,9 @@ Signed = tuple[int, Place]
 def extract(found: Found, name: str, probes: Sequence[Probed] = ()) -> Extract:
     """Everything that some results show, by one scorer."""
     grids, costs = found.grids.values(), found.costs
+    cells = tuple(cell for grid in grids for cell in cells_of(grid, costs))
+    if not cells:
+        raise NoResults(f"No text in these results has a score by {' '.join(found.scorer)}. Choose another --scorer.")
     return Extract(
         name=name,
         scorer=found.scorer,
@@ -35,7 +38,7 @@ def extract(found: Found, name: str, probes: Sequence[Probed] = ()) -> Extract:
         n_samples=found.n_samples,
         prompt_sets={grid.prompts: {"digest": grid.digest, "n": len(grid.ids)} for grid in grids},
         cost_text=cost_text(costs.values()),
-        cells=tuple(cell for grid in grids for cell in cells_of(grid, costs)),
+        cells=cells,
         comparisons=(
             *(one for grid in grids for one in comparisons(grid)),
             *cost_comparisons(next(iter(grids)), costs, "kl"),

@@ -28,7 +28,7 @@ SHARES = ("share", "probability", "empty")
 
 
 def cells_of(grid: Grid, costs: Mapping[Place, Row]) -> list[Cell]:
-    """A cell per checkpoint and plan, and per mean over training seeds."""
+    """A cell per checkpoint and plan, and per mean over training seeds; none where no text has a score."""
     number = {(source.checkpoint, source.plan): i for i, source in enumerate(grid.sources)}
     points = shown(map(member, grid.sources))
     plans = dict.fromkeys(source.plan for source in grid.sources)
@@ -39,7 +39,7 @@ def cells_of(grid: Grid, costs: Mapping[Place, Row]) -> list[Cell]:
         if all((name, plan) in number for name in point.members)
     ]
     measures = measured(grid, [there for _, there in whole])
-    return [_cell(grid, *one, found, costs) for one, found in zip(whole, measures, strict=True)]
+    return [_cell(grid, *one, found, costs) for one, found in zip(whole, measures, strict=True) if "toxicity" in found]
 
 
 def measured(grid: Grid, groups: Sequence[Sequence[int]]) -> list[dict[str, Estimate]]:

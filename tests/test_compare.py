@@ -172,6 +172,19 @@ def test_what_differs_in_more_than_the_plan_is_refused(tmp_path: Path, change: d
         read([tmp_path])
 
 
+def test_a_cell_without_any_score_is_left_out(tmp_path: Path) -> None:
+    rows = made.generations(shares=(0.0,), plans=("none", "iti@8"), n_prompts=4)
+    silent = made.generations(shares=(0.0,), plans=("none", "iti@8"), n_prompts=4, missing=1)
+    pairs = zip(rows, silent, strict=True)
+    half = [b if b["plan"] == "iti@8" and b["training_seed"] == 1 else a for a, b in pairs]
+    found = extract(read([made.written(tmp_path / "half", half)]), "mine")
+    assert [cell.key for cell in found.cells] == [
+        "demo-00/none/rtp", "demo-00/iti@8/rtp", "demo-00-seed1/none/rtp", "demo-0-mean/none/rtp",
+    ]  # fmt: skip
+    with pytest.raises(NoResults, match="No text"):
+        extract(read([made.written(tmp_path / "all", silent)]), "mine")
+
+
 def test_costs_on_two_texts_are_not_compared(tmp_path: Path) -> None:
     costs = made.costs(shares=(0.0,), training_seeds=(0,), plans=("none",))
     other = [row | {"unit": "other", "text": "c4", "digest": "c" * 64} for row in costs]
