@@ -6,16 +6,16 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 from evaluation.results import Row
 from evaluation.scorer import Scorer, open_scorer
 from evaluation.sweep import Engine
-from evaluation.unit import Bench, Unit, run
+from evaluation.unit import Bench, GenerationUnit, Unit, run
 
 RETRIES = 10
-"""How often a unit is begun again whose worker died; one that kills every worker would go on for ever."""
+"""How often units are begun again whose worker died; what kills every worker would go on for ever."""
 
 
 class NoRay(RuntimeError):
@@ -23,7 +23,7 @@ class NoRay(RuntimeError):
 
 
 class WorkersLost(RuntimeError):
-    """A unit whose workers died, each of them."""
+    """Units whose workers died, each of them."""
 
 
 @contextmanager
@@ -56,26 +56,30 @@ def spread(
 
 
 def _spread(ray: Any, one: Any, units: Sequence[Unit], bench: tuple[Any, ...], workers: int) -> Iterator[list[Row]]:
-    """The rows of each unit as soon as they are there; a few at a time, so that neighbours share a checkpoint."""
-    waiting = iter(units)
-    running = [one.remote(unit, bench) for unit in islice(waiting, workers)]
+    """The rows of each unit when they are there; few are on their way, so that neighbours share a checkpoint."""
+    waiting = (list(some) for _, some in groupby(units, _beginning))
+    running = [one.remote(some, bench) for some in islice(waiting, workers)]
     while running:
         (ready,), running = ray.wait(running)
-        running += [one.remote(unit, bench) for unit in islice(waiting, 1)]
+        running += [one.remote(some, bench) for some in islice(waiting, 1)]
         try:
-            rows = ray.get(ready)
+            yield from ray.get(ready)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error  # the worker's own sentence
         except ray.exceptions.RayError as error:
             raise WorkersLost(
-                f"A unit was begun {RETRIES + 1} times and no worker survived it: {error}. Use fewer --workers if "
+                f"Units were begun {RETRIES + 1} times and no worker survived them: {error}. Use fewer --workers if "
                 "memory is short. The same command goes on from here."
             ) from error
-        yield rows
 
 
-def _rows(unit: Unit, bench: tuple[Any, ...]) -> list[Row]:
-    return run(unit, _bench(*bench))
+def _beginning(unit: Unit) -> tuple[Any, ...]:
+    """What neighbours have in common that go to one worker: it reads these prompts once for all seeds."""
+    return unit.subject, unit.prompts if isinstance(unit, GenerationUnit) else None
+
+
+def _rows(units: Sequence[Unit], bench: tuple[Any, ...]) -> list[list[Row]]:
+    return [run(unit, _bench(*bench)) for unit in units]
 
 
 @lru_cache(maxsize=1)
