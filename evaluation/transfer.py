@@ -49,6 +49,8 @@ class Detection:
     test_set: str
     digest: str
     """Of the judged texts and labels."""
+    classes: tuple[str, str]
+    """Positive class first: the one that a probe should rank above the other."""
     head: Head
     """The most accurate one, chosen on other texts than these."""
     logits: Float[np.ndarray, "text"]
@@ -102,6 +104,7 @@ class Detection:
         return about | {
             "test_set": self.test_set,
             "digest": self.digest,
+            "classes": self.classes,
             "auc": astuple(self.auc),
             "accuracy": astuple(self.accuracy),
             "mean_accuracy": astuple(self.mean_accuracy(rng)),
@@ -139,6 +142,7 @@ def detect(lens: Lens, probes: ProbeSet, texts: TextSet, on_progress: OnProgress
         probes.name,
         texts.name,
         digest_texts([found[row].text for row in test], [found[row].label for row in test]),
+        texts.classes,
         head,
         logits[test, head.layer, head.index].double().numpy(),
         right[test].double().flatten(1).mean(dim=1).numpy(),

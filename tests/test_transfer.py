@@ -176,9 +176,10 @@ def test_the_command_says_and_keeps_what_is_found(bench: Bench, tmp_path: Path, 
         return capsys.readouterr().out
 
     said = run()
-    assert said.count("tiny-a on own: larger class 0.") == said.count("tiny-b on styles: larger class 0.5") == 1
+    assert said.count("tiny-a on own, 1 above 0: larger class 0.") == 1
+    assert said.count("tiny-b on styles, own above own: larger class 0.5") == 1
     assert said.count("minus tiny-a") == 2
-    assert said.count("ranked rightly") == 2
+    assert said.count("with the own one above") == 2
     kept = list(Results(tmp_path).rows("detection"))
     assert [(row["checkpoint"], row["test_set"]) for row in kept] == [
         (name, test_set) for name in ("tiny-a", "tiny-b") for test_set in ("own", "styles")

@@ -78,12 +78,12 @@ def told(found: Detection, first: Detection) -> str:
     rng = np.random.default_rng(0)
     pairs = found.pairs(rng)
     lines = [
-        f"{found.checkpoint} on {found.test_set}: larger class {found.majority:.3f}",
+        f"{found.checkpoint} on {found.test_set}, {' above '.join(found.classes)}: larger class {found.majority:.3f}",
         f"  best head     AUC {found.auc}; accuracy {found.accuracy} ({found.head})",
         f"  all heads     accuracy {found.mean_accuracy(rng)} (mean)",
     ]
     if pairs:
-        lines.append(f"  pairs         {pairs} ranked rightly")
+        lines.append(f"  pairs         {pairs} with the {found.classes[0]} one above")
     if found is not first:
         gain = compare(found, first, rng)
         lines += [
