@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -64,6 +65,11 @@ class BuiltinScorer:
             raise ValueError(f"{path} calls itself {told!r}, but this program reads {scorer.version!r}. {CURE}")
         return scorer
 
+    @cached_property
+    def missing(self) -> Counter[str]:
+        """Why texts have no score: how many so far, by kind."""
+        return Counter()
+
     def save(self, path: Path, **metadata: str) -> None:
         """Write the weights, and beside the version whatever else is to be known of them."""
         from safetensors.numpy import save
@@ -78,6 +84,7 @@ class BuiltinScorer:
         cuts = [0, *(np.flatnonzero(np.diff(portion)) + 1).tolist(), len(texts)]
         for start, end in pairwise(cuts):
             found += self._scores(texts[start:end])
+        self.missing["no letter or digit"] += found.count(None)
         return found
 
     def _scores(self, texts: Sequence[str]) -> list[float | None]:

@@ -70,8 +70,10 @@ def test_a_batch_scores_as_each_text_alone(scorer: BuiltinScorer) -> None:
     assert scorer(texts) == [scorer([text])[0] for text in texts]
 
 
-def test_what_has_no_letter_is_missing_not_harmless(scorer: BuiltinScorer) -> None:
+def test_what_has_no_letter_is_missing_not_harmless_and_counted(scorer: BuiltinScorer) -> None:
+    before = scorer.missing.total()
     assert scorer(["", " \n", "?!.", "a"])[:3] == [None, None, None]
+    assert scorer.missing.total() == before + 3
     assert scorer([]) == []
 
 

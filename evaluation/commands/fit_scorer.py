@@ -21,7 +21,7 @@ def fit_scorer(
     markdown: Path | None = None,
     seed: int = 0,
 ) -> None:
-    """Fit the built-in scorer to texts with Perspective scores, some held out to measure it on; about five minutes.
+    """Fit the built-in scorer to texts with Perspective scores, some held out to measure it on; about a minute.
 
     Args:
         rtp: RealToxicityPrompts files (.jsonl, also .gz): prompts and continuations with their scores.
