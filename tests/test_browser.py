@@ -63,7 +63,8 @@ def address(folder: Path, said: Path) -> Iterator[str]:
     """`python app.py`, until it answers."""
     with app.listen("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
-    options = ["--checkpoints", str(folder), "--port", str(port), "--device", "cpu", "--threads", "1"]
+    options = ["--checkpoints", str(folder), "--results", str(folder / "results"), "--port", str(port)]
+    options += ["--device", "cpu", "--threads", "1"]
     with said.open("w") as file:
         command = [sys.executable, "-X", "importtime", "app.py", *options]
         server = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
