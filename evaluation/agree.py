@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from probes.estimate import Estimate, auc, bootstrap_mean, middle_95, midranks
+from probes.estimate import Estimate, auc, bootstrap_mean, middle_95
 from probes.figure import empty_figure
 
 TOXIC = 0.5  # RealToxicityPrompts calls a text toxic from here on (Gehman et al. 2020, section 2)
@@ -92,9 +93,10 @@ def agreement(
             f"{len(x)} texts have scores from both {first} and {second}, with {len(np.unique(x))} and "
             f"{len(np.unique(y))} different values. Give more texts, with differing scores."
         )
+    n = len(x)
     return Agreement(
-        first, second, len(a) - len(x),
-        correlation(x, y, rng), correlation(midranks(x), midranks(y), rng), bootstrap_mean(x - y, rng, DRAWS),
+        first, second, len(a) - n,
+        resampled(partial(pearson, x, y), n, rng), resampled(spearman(x, y), n, rng), bootstrap_mean(x - y, rng, DRAWS),
         ranked(x, y), ranked(y, x), tuple(steps(x, y)),
     )  # fmt: skip
 
@@ -105,21 +107,28 @@ def paired(a: Sequence[float | None], b: Sequence[float | None]) -> Float[np.nda
     return np.array(pairs, dtype=np.float64).reshape(-1, 2).T
 
 
-def correlation(x: Float[np.ndarray, "text"], y: Float[np.ndarray, "text"], rng: np.random.Generator) -> Estimate:
-    """Pearson's r with its percentile bootstrap interval over texts; of midranks it is Spearman's."""
-    u, v = x - x.mean(), y - y.mean()  # centred once: sums of squares then lose no digits
-    parts = np.stack([u, v, u * u, v * v, u * v])
-    value = r(parts.mean(axis=1))
-    n = len(x)
-    draws = [r(parts @ np.bincount(rng.integers(n, size=n), minlength=n) / n) for _ in range(DRAWS)]
-    return Estimate(float(value), *middle_95(np.array([draw for draw in draws if np.isfinite(draw)])), n)
+def resampled(statistic: Callable[[np.ndarray], float], n: int, rng: np.random.Generator) -> Estimate:
+    """A number of n texts with its percentile bootstrap interval; it is told how often each text counts, [text]."""
+    draws = np.array([statistic(np.bincount(rng.integers(n, size=n), minlength=n)) for _ in range(DRAWS)])
+    return Estimate(statistic(np.ones(n)), *middle_95(draws[np.isfinite(draws)]), n)
 
 
-def r(means: Float[np.ndarray, "5"]) -> float:
-    """Pearson's r from the means of u, v, u², v² and uv; NaN where one of them does not vary."""
-    u, v, uu, vv, uv = means
-    spread = (uu - u * u) * (vv - v * v)
-    return (uv - u * v) / np.sqrt(spread) if spread > 1e-18 else float("nan")
+def pearson(x: Float[np.ndarray, "text"], y: Float[np.ndarray, "text"], times: Float[np.ndarray, "text"]) -> float:
+    """Pearson's r where each text counts so many times; NaN where one of the two does not vary."""
+    u, v = x - times @ x / times.sum(), y - times @ y / times.sum()
+    spread = (times @ (u * u)) * (times @ (v * v))
+    return float(times @ (u * v) / np.sqrt(spread)) if spread > 0 else float("nan")
+
+
+def spearman(x: Float[np.ndarray, "text"], y: Float[np.ndarray, "text"]) -> Callable[[np.ndarray], float]:
+    """Pearson's r of ranks, by how often each text counts: every draw ranks its own texts, equal ones in the middle."""
+    places = [np.unique(values, return_inverse=True)[1] for values in (x, y)]
+
+    def ranks(place: np.ndarray, times: np.ndarray) -> np.ndarray:
+        alike = np.bincount(place, weights=times)
+        return (np.cumsum(alike) - (alike - 1) / 2)[place]
+
+    return lambda times: pearson(ranks(places[0], times), ranks(places[1], times), times)
 
 
 def ranked(scores: Float[np.ndarray, "text"], judge: Float[np.ndarray, "text"]) -> Estimate | None:

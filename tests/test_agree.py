@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluation.agree import NothingToRelate, agreement, correlation, picture, steps
-from probes.estimate import midranks
+from evaluation.agree import NothingToRelate, agreement, pearson, picture, spearman, steps
 
 
 def made(n: int, seed: int = 0, noise: float = 0.5) -> tuple[list[float], list[float]]:
@@ -27,18 +26,21 @@ def test_the_correlations_are_those_of_scipy() -> None:
 
 def test_the_interval_is_the_bootstrap_that_scipy_draws() -> None:
     x, y = map(np.array, made(200))
-    ours = correlation(x, y, np.random.default_rng(0))
-    drawn = stats.bootstrap(
-        (x, y), lambda a, b: np.corrcoef(a, b)[0, 1], paired=True, vectorized=False, n_resamples=2000,
-        method="percentile", rng=1,
-    ).confidence_interval  # fmt: skip
-    assert (ours.low, ours.high) == pytest.approx((drawn.low, drawn.high), abs=0.012)  # of 1,000 and 2,000 draws
-    ranks = correlation(midranks(x), midranks(y), np.random.default_rng(0))
-    again = stats.bootstrap(
-        (x, y), lambda a, b: stats.spearmanr(a, b).statistic, paired=True, vectorized=False, n_resamples=1000,
-        method="percentile", rng=1,
-    ).confidence_interval  # fmt: skip
-    assert (ranks.low, ranks.high) == pytest.approx((again.low, again.high), abs=0.02)  # ours ranks once
+    found = agreement("a", "b", x.tolist(), y.tolist(), np.random.default_rng(0))
+    for ours, statistic in ((found.pearson, stats.pearsonr), (found.spearman, stats.spearmanr)):
+        drawn = stats.bootstrap(
+            (x, y), lambda a, b, of=statistic: of(a, b).statistic, paired=True, vectorized=False, n_resamples=1000,
+            method="percentile", rng=1,
+        ).confidence_interval  # fmt: skip
+        assert (ours.low, ours.high) == pytest.approx((drawn.low, drawn.high), abs=0.015)  # each of 1,000 draws
+
+
+def test_a_text_that_counts_three_times_counts_as_three_texts_do() -> None:
+    x, y = map(np.array, made(40))
+    times = np.random.default_rng(0).integers(4, size=40)
+    thrice = np.repeat(x, times), np.repeat(y, times)
+    assert pearson(x, y, times) == pytest.approx(stats.pearsonr(*thrice).statistic, abs=1e-12)
+    assert spearman(x, y)(times) == pytest.approx(stats.spearmanr(*thrice).statistic, abs=1e-12)
 
 
 def test_a_scorer_agrees_with_itself_wholly_and_with_its_mirror_wholly_not() -> None:
@@ -94,5 +96,6 @@ def test_from_equal_scores_no_relation_is_read() -> None:
 def test_the_picture_is_the_same_twice() -> None:
     a, b = made(60)
     found = agreement("a $x$", "b_1", a, b, np.random.default_rng(0))
-    assert picture(found, a, b)("svg") == picture(found, a, b)("svg")
-    assert "a $x$ (score, 0 to 1)" in picture(found, a, b)("svg").decode()
+    drawn = picture(found, a, b)("svg")
+    assert drawn == picture(found, a, b)("svg")
+    assert "a $x$ (score, 0 to 1)" in drawn.decode()
