@@ -10,7 +10,8 @@ from conftest import SENTENCES
 from letters import Letters, letters
 
 from evaluation import unit
-from evaluation.plans import read_plan
+from evaluation.commands import sweep as command
+from evaluation.plans import NoSuchPlan, read_plan
 from evaluation.prompts import Prompt, PromptSet, open_prompts
 from evaluation.results import OtherSweep, Results
 from evaluation.sweep import Progress, Sweep, here, measure, work
@@ -18,6 +19,7 @@ from evaluation.unit import Bench, CostUnit, GenerationUnit, OtherVersion, Subje
 from lens import Lens, open_lens
 from lens.bench import Bench as Page
 from steering import Row, Sampling, calibrate, cost, fit, generate
+from steering.options import Machine
 
 PLANS = ("none", "iti@4", "iti@-4", "caa@0.05nats", "iti@0.05nats")
 LETTERS = Letters()
@@ -187,6 +189,28 @@ def test_the_work_of_a_unit_grows_with_its_texts(asked: Sweep) -> None:
     small, large = (sum(map(work, replace(asked, n_samples=n).generations({**strengths}))) for n in (1, 3))
     assert large == pytest.approx(3 * small)
     assert work(CostUnit(asked.subjects[0], (read_plan("iti@1nats"),), "", TEXT)) > work(asked.costs()[0]) / 10
+
+
+def test_the_command_measures_and_goes_on_where_it_was(
+    bench: Page, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = {"checkpoints": (str(bench.folder / "tiny-a"),), "plans": ("none", "iti@4"), "out": tmp_path / "out"}
+    words |= {"probes": "builtin", "machine": Machine("cpu", threads=1)}
+    command.sweep(**words)
+    whole = (tmp_path / "out" / "rows.jsonl").read_bytes()
+    command.sweep(**words)
+    assert (tmp_path / "out" / "rows.jsonl").read_bytes() == whole
+    assert capsys.readouterr().out == f"{tmp_path}/out/rows.jsonl\n" * 2
+    rows = list(Results(tmp_path / "out").rows("generation"))
+    assert sum(len(row["texts"]) for row in rows) == 2 * len(open_prompts("builtin"))
+    scores = [text["scores"]["builtin"] for row in rows for text in row["texts"]]
+    assert all(0 <= score <= 1 for score in scores if score is not None)
+    assert sum(score is None for score in scores) < len(scores) / 10, "a text without words has no score"
+    assert {row["sampling"]["max_tokens"] for row in rows} == {20}
+    with pytest.raises(OtherSweep, match="plans"):
+        command.sweep(**{**words, "plans": ("none", "iti@8")})
+    with pytest.raises(NoSuchPlan, match="Did you mean 'iti'"):
+        command.sweep(**{**words, "plans": ("itti@8",)})
 
 
 def test_progress_in_words() -> None:
