@@ -1,7 +1,7 @@
 """The page of docs/performance.md, from the numbers of its benchmarks alone.
 
 python -m benchmarks.speed_page --steering DEMO.json 60M.json 1B.json --gathering G1.json G2.json --memory M.json \
-  --json docs/performance.json --markdown docs/performance.md
+  --sweeping S.json --json docs/performance.json --markdown docs/performance.md
 """
 
 from __future__ import annotations
@@ -12,21 +12,27 @@ from typing import Annotated, Any
 
 import tyro
 
-from benchmarks import gather, memory
+from benchmarks import gather, memory, sweep
 from lens import write_atomically
 
 HEAD = """# How fast it is
 
 Written by `python -m benchmarks.speed_page` from the numbers of `python -m benchmarks.steering --sizes demo
---peers-python PEERS/bin/python`, the same for `60m` and `1b`, `benchmarks.gather` and `benchmarks.memory`. All roads
-steer the same model by the same vectors, write as many tokens with as many threads, are first shown to write the same
-words, and take turns in one run. Quote the ratios: absolute times are those of one machine. Ratios are medians of those
-within a repeat, with their quartiles.
+--peers-python PEERS/bin/python`, the same for `60m` and `1b`, `benchmarks.gather`, `benchmarks.sweep` and
+`benchmarks.memory`. All roads steer the same model by the same vectors, write as many tokens with as many threads, are
+first shown to write the same words, and take turns in one run. Quote the ratios: absolute times are those of one
+machine. Ratios are medians of those within a repeat, with their quartiles.
 """
 GATHERING = """## Gathering activations
 
 The bare pass has its batches made beforehand. One text at a time is how the ITI code gathers: the whole model, every
 hidden state, all positions.
+"""
+SWEEPING = """## A sweep
+
+Model passes are reading prompts and every step of the decoding loop, logits included. Choosing tokens is noise, top-p
+and the winner over the whole vocabulary. What is left over is words, scores and bookkeeping. A plan at a time is the
+same prompts, seeds and scores, one plan after the other.
 """
 MEMORY = """## Memory of an open checkpoint
 
@@ -63,6 +69,8 @@ def page(found: dict[str, Any]) -> str:
     lines = [HEAD, about, "", *aims(found), *(line for size in found["sizes"] for line in chapter(size))]
     if taken := found.get("gathering"):
         lines += [GATHERING, *(f"{gather.table(gather.Gathering.of(one))}\n" for one in taken)]
+    if swept := found.get("sweeping"):
+        lines += [SWEEPING, sweep.table(swept), ""]
     if grown := found.get("memory"):
         lines += [MEMORY, memory.table(grown, "bfloat16"), ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -154,6 +162,7 @@ def main(
     steering: tuple[Path, ...],
     gathering: tuple[Path, ...] = (),
     memory: Path | None = None,
+    sweeping: Path | None = None,
     as_json: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
     markdown: Path | None = None,
 ) -> None:
@@ -163,6 +172,7 @@ def main(
         steering: Of `benchmarks.steering`, a file for each run.
         gathering: Of `benchmarks.gather`.
         memory: Of `benchmarks.memory`.
+        sweeping: Of `benchmarks.sweep`.
         as_json: File for all numbers.
         markdown: File for the page.
     """
@@ -170,6 +180,7 @@ def main(
     found = {**runs[0], "sizes": [size for run in runs for size in run["sizes"]]}
     found |= {"gathering": [json.loads(path.read_text()) for path in gathering]}
     found |= {"memory": json.loads(memory.read_text())} if memory else {}
+    found |= {"sweeping": json.loads(sweeping.read_text())} if sweeping else {}
     print(page(found))
     if as_json:
         write_atomically(as_json, json.dumps(found, indent=1) + "\n")

@@ -31,7 +31,7 @@ def asked(bench: Page) -> Sweep:
     plans = tuple(read_plan(plan, "builtin") for plan in ("none", "iti@4", "caa@0.05nats"))
     prompts = replace(ours := open_prompts("builtin"), prompts=ours.prompts[:24])
     sampling, scorers = Sampling(max_tokens=8), (("letters", "letters", "1"),)
-    return Sweep(subjects, plans, (prompts,), (0, 1, 2), sampling, 20, scorers, "ours", " ".join(SENTENCES) * 3)
+    return Sweep(subjects, plans, (prompts,), (0, 1, 2), sampling, 8, scorers, "ours", " ".join(SENTENCES) * 3)
 
 
 def lines(folder: Path) -> list[str]:
