@@ -137,10 +137,15 @@ class _Column:
         self.scores: list[float] = []
         self.fluency: list[tuple[float, ...]] = []
         self.first: dict[str, tuple[int, str]] = {}
+        self._there: set[tuple[str, int, int]] = set()
 
     def add(self, row: Row, scorer: str) -> None:
+        """Texts that are there already, as the plain model's are in a second sweep of a family, count once."""
         seed = row["seed"]
         for text in row["texts"]:
+            if (place := (text["prompt"], seed, text["sample"])) in self._there:
+                continue
+            self._there.add(place)
             score = text["scores"].get(scorer)
             self.ids.append(text["prompt"])
             self.groups[text["prompt"]] = text["group"]

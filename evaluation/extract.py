@@ -205,7 +205,7 @@ class Able:
 
     def in_words(self) -> str:
         remark = ", no better than chance" if self.at_chance else ""
-        return f"{self.title}: {interval(self.value, 3)} right{remark} ({self.chance:g}), {self.value.n:,} questions"
+        return f"{self.title}: {interval(self.value, 3)} right{remark} ({self.chance:.3g}), {self.value.n:,} questions"
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,8 @@ class Graph:
 
 
 def smile(extract: Extract, prompts: str, basis: Basis) -> Graph:
-    """Toxicity against toxic share, a line per dose (the paper's Fig. 6)."""
-    cells = [cell for cell in on(extract, prompts) if doses_at(basis, cell)]
+    """Toxicity against toxic share, a line per dose that was tried at as many shares as any (the paper's Fig. 6)."""
+    cells = widest([cell for cell in on(extract, prompts) if doses_at(basis, cell)])
     lines = against_share(extract, cells, {cell.key: cell.plan for cell in cells})
     title = f"{TITLES['smile']} at equal {basis}, {prompts}"
     return Graph("smile", title, SHARE_AXIS, TOXICITY_AXIS, panels("", lines), f"{note(extract, prompts)} {EACH}")
@@ -208,6 +208,15 @@ def on(extract: Extract, prompts: str) -> list[Cell]:
 def doses_at(basis: Basis, cell: Cell) -> bool:
     """Whether a cell belongs to a picture at equal strength, or at equal cost; the plain model belongs to both."""
     return cell.plan == PLAIN or (cell.nats is not None) == (basis == "cost")
+
+
+def widest(cells: Sequence[Cell]) -> list[Cell]:
+    """Without the plans that were tried at fewer shares: a line would seem to know what lies between its points."""
+    shares: dict[str, set[float | None]] = {}
+    for cell in cells:
+        shares.setdefault(cell.plan, set()).add(cell.toxic_share)
+    most = max(map(len, shares.values()), default=0)
+    return [cell for cell in cells if len(shares[cell.plan]) == most]
 
 
 def tops(points: Sequence[AnyPoint]) -> list[AnyPoint]:

@@ -114,7 +114,7 @@ def _panel(axes: Any, panel: Panel, looks: dict[str, int], drawn: set[str]) -> N
 
 def _line(axes: Any, line: Line, look: int, aside: float, drawn: set[str]) -> None:
     """The means with their intervals, and each training seed small and hollow."""
-    colour, marker = COLOURS[look % len(COLOURS)], MARKERS[look % len(MARKERS)]
+    colour, marker = _look(look)
     xs, ys = [mark.x + aside for mark in line.marks], [mark.y.value for mark in line.marks]
     axes.plot(xs, ys, color=colour, linewidth=1.3)
     for mark in line.seeds:
@@ -126,6 +126,11 @@ def _line(axes: Any, line: Line, look: int, aside: float, drawn: set[str]) -> No
         _mark(
             axes, mark, x, drawn, marker=marker, markersize=6, color=colour, markeredgecolor=PAPER, markeredgewidth=0.5
         )
+
+
+def _look(number: int) -> tuple[str, str]:
+    """Colour and marker of a line; where the colours begin anew, each comes with another marker."""
+    return COLOURS[number % len(COLOURS)], MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
 
 
 def _mark(axes: Any, mark: Mark, x: float, drawn: set[str], **look: Any) -> None:
@@ -142,7 +147,8 @@ def _step(panel: Panel) -> float:
     if any(mark.x_range for mark in marks):
         return 0.0
     xs = sorted({mark.x for mark in marks})
-    return min((b - a for a, b in pairwise(xs)), default=1.0) * 0.5 / max(len(panel.lines), 5)
+    room = min([b - a for a, b in pairwise(xs)] + [(xs[-1] - xs[0]) / 5 or 1.0])
+    return room * 0.5 / max(len(panel.lines), 5)
 
 
 def _legend(figure: Any, title: str, looks: dict[str, int]) -> None:
@@ -150,7 +156,7 @@ def _legend(figure: Any, title: str, looks: dict[str, int]) -> None:
     from matplotlib.lines import Line2D
 
     def handle(look: int) -> Any:
-        colour, marker = COLOURS[look % len(COLOURS)], MARKERS[look % len(MARKERS)]
+        colour, marker = _look(look)
         return Line2D([], [], color=colour, marker=marker, markersize=5, linewidth=1.3)
 
     columns = max(1, min(len(looks), 75 // (6 + max(map(len, looks)))))

@@ -14,6 +14,7 @@ from evaluation.compare import Contrast, answered, extract
 from evaluation.extract import Cell, Compared, Extract, NoResults
 from evaluation.family import Member, Shown, baselines, shown, tops
 from evaluation.graphs import on
+from evaluation.results import Results
 from evaluation.tables import csv_files, page
 from evaluation.toxicity import toxicity
 from probes.lexicon import Lexicon
@@ -203,6 +204,14 @@ def test_the_order_of_rows_does_not_matter(folder: Path, found: Extract, tmp_pat
 
 def test_rows_that_two_folders_share_count_once(folder: Path, found: Extract) -> None:
     assert extract(read([folder, folder]), "mine").to_json() == found.to_json()
+
+
+def test_texts_that_two_sweeps_wrote_count_once(folder: Path, found: Extract, tmp_path: Path) -> None:
+    plain = [
+        row | {"unit": row["unit"] + "-again"} for row in Results(folder).rows("generation") if row["plan"] == "none"
+    ]
+    again = extract(read([folder, made.written(tmp_path, plain)]), found.name)
+    assert again.cells == found.cells
 
 
 def test_an_extract_survives_its_file(found: Extract, tmp_path: Path) -> None:

@@ -84,6 +84,12 @@ def test_the_smile_shows_means_over_training_seeds_with_each_seed_beside(drawn: 
         assert len(line.seeds) == 6
 
 
+def test_a_plan_tried_at_fewer_shares_draws_no_line_over_the_others(found: Extract) -> None:
+    fewer = tuple(cell for cell in found.cells if (cell.plan, cell.toxic_share) != ("iti@4", 0.1))
+    shown = graph(replace(found, cells=fewer), "smile", "rtp")
+    assert [line.label for line in shown.panels[0].lines] == ["none", "prompting", "iti@8"]
+
+
 def test_equal_cost_and_equal_strength_are_two_pictures(found: Extract) -> None:
     lines = {basis: graph(found, "smile", "rtp", basis).panels[0].lines for basis in ("strength", "cost")}
     assert [line.label for line in lines["cost"]] == ["none", "iti@0.1nats"]
