@@ -216,3 +216,8 @@ def test_the_command_measures_and_goes_on_where_it_was(
 def test_progress_in_words() -> None:
     assert str(Progress(0.5, 3725.4)) == "50.0% done, 1:02:05 left"
     assert str(Progress(0.0, None)) == "0.0% done"
+
+
+def test_workers_do_not_multiply_the_rate_of_a_service(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="would ask as many"):
+        command.sweep(("demo-00",), ("none",), tmp_path, scorers=("openai",), ray="local")

@@ -14,6 +14,7 @@ from evaluation.plans import read_plan
 from evaluation.prompts import open_prompts
 from evaluation.results import Results
 from evaluation.scorer import Scorer, open_scorer
+from evaluation.services import SERVICES
 from evaluation.sweep import Progress, Sweep, here, measure
 from evaluation.toxicity import PRESETS
 from evaluation.unit import Bench, Subject
@@ -56,6 +57,11 @@ def sweep(
         workers: Of Ray, so many at once. Default: as many as there is room for.
         machine: What it is computed on; more threads are of use to models larger than the demo's.
     """
+    if ray and (over_network := [spec for spec in scorers if spec in SERVICES]):
+        raise ValueError(
+            f"{over_network[0]} answers so many questions a second, and every worker would ask as many. Leave --ray "
+            "away."
+        )
     opened = {spec: scorer(spec) for spec in scorers}
     found = [locate(name) for name in checkpoints]
     asked = Sweep(
