@@ -72,8 +72,8 @@ def test_options_in_the_pages_sentences_exist() -> None:
     prose = re.sub(r"```.*?```", "", SCALE + (ROOT / "docs" / "method.md").read_text(), flags=re.DOTALL)
     named = {option for code in re.findall(r"`([^`]+)`", prose) for option in options(code.split())}
     training = [("python", "-m", "training", verb) for verb in ("run", "plan", "pretrain", "export")]
-    others = [("python", "-m", "probes", "fit"), ("python", "-m", "steering", "generate"), ("torchrun",)]
-    known = " ".join(map(help_of, [*training, *others]))
+    steps = (("probes", "fit"), ("steering", "generate"), ("evaluation", "sweep"))
+    known = " ".join(map(help_of, [*training, *(("python", "-m", *step) for step in steps), ("torchrun",)]))
     assert not {option for option in named if not re.search(rf"{option}(?![\w-])", known)}
 
 
