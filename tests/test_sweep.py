@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import SENTENCES
+from conftest import SENTENCES, write_tiny_olmo
 from letters import Letters, letters
 
 from evaluation import unit
 from evaluation.commands import sweep as command
 from evaluation.plans import NoSuchPlan, read_plan
-from evaluation.prompts import Prompt, PromptSet, open_prompts
+from evaluation.prompts import Prompt, PromptSet, listed, open_prompts
 from evaluation.results import OtherSweep, Results
 from evaluation.sweep import Progress, Sweep, here, measure, work
 from evaluation.unit import Bench, CostUnit, GenerationUnit, OtherVersion, Subject, run
-from lens import Lens, open_lens
+from lens import Lens, find, open_lens
 from lens.bench import Bench as Page
-from steering import Row, Sampling, calibrate, cost, fit, generate
+from steering import Plan, Row, Sampling, calibrate, cost, fit, generate
 from steering.options import Machine
 
 PLANS = ("none", "iti@4", "iti@-4", "caa@0.05nats", "iti@0.05nats")
@@ -137,19 +138,23 @@ def test_rows_are_what_generate_and_cost_give_one_by_one(asked: Sweep, workbench
             assert found["shift"][0] == pytest.approx(found["shift"][1], rel=1e-3)
 
 
-def test_all_plans_read_the_same_words_of_a_long_prompt(bench: Page, workbench: Bench) -> None:
+def test_all_plans_read_the_same_words_of_a_long_prompt(workbench: Bench, tmp_path: Path) -> None:
     """Room is left for the longest words in front, so the plain model reads no more than the one asked in words."""
-    subject = Subject.of(bench.checkpoint("tiny-a"), "float32")
-    lens = workbench.lens(subject)
+    card = {"mix": {"prefixes": {"control": "Bread, butter, tea: "}}}
+    (write_tiny_olmo(tmp_path / "asked") / "checkpoint.json").write_text(json.dumps(card))
+    subject = Subject.of(find(str(tmp_path / "asked")), "float32")
+    lens, sampling = workbench.lens(subject), Sampling(max_tokens=20)
     demonstrations = ("Bread, butter and tea", "A small garden", "The boats", "Sun and water")
-    prompt = Prompt("0", "".join(f"- {one}\n" for one in demonstrations) + "-", None, demonstrations=demonstrations)
-    plans = tuple(read_plan(plan, "builtin") for plan in ("none", "iti@2"))
-    about = "mine", "", 0, (prompt,), Sampling(max_tokens=40), 1, ()
-    rows = run(GenerationUnit(subject, plans, *about), workbench)
-    assert {row["dropped"] for row in rows} == {rows[0]["dropped"]} != {0}
-    kept = "".join(f"- {one}\n" for one in demonstrations[rows[0]["dropped"] :]) + "-"
-    (alone,) = generate(lens, [Row(kept)], Sampling(max_tokens=40))
-    assert rows[0]["texts"][0]["text"] == alone.text
+    prompt = Prompt("0", listed(demonstrations), demonstrations=demonstrations)
+    plans = tuple(read_plan(plan) for plan in ("none", "prefix"))
+    plain, asked = run(GenerationUnit(subject, plans, "mine", "", 0, (prompt,), sampling, 1, ()), workbench)
+    assert plain["dropped"] == asked["dropped"] > 0
+    kept = listed(demonstrations[plain["dropped"] :])
+    assert len(lens.encode(listed(demonstrations[plain["dropped"] - 1 :]))) <= lens.n_context - 20, "it alone had room"
+    doses = fit(Plan("prefix"), lens).at(1)
+    for row, one in ((plain, ()), (asked, doses)):
+        (alone,) = generate(lens, [Row(kept, one)], sampling)
+        assert row["texts"][0]["text"] == alone.text
 
 
 def test_too_many_rows_for_memory_are_written_in_parts(lens: Lens, monkeypatch: pytest.MonkeyPatch) -> None:
