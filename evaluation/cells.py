@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import numpy as np
 from jaxtyping import Float
 
 from evaluation.extract import NoResults
-from evaluation.fluency import WORD, distinct
+from evaluation.fluency import Fluency, of_text
 from evaluation.results import Results, Row
+from steering import Plan
 
-FLUENCY = ("distinct_2", "repetition", "empty")
-"""What is measured on each text beside its score."""
-
+DEFAULTS: Row = json.loads(json.dumps(asdict(Plan())))
+"""Of a plan, as rows hold it."""
 
 Place = tuple[str, str]
 """A checkpoint's name and a plan's."""
@@ -71,6 +72,11 @@ class Grid:
     """Texts of each source without a score."""
     first_texts: tuple[dict[str, str], ...]
     """Of each source, by prompt: what was written with the first seed."""
+    n_samples: int
+    """Per prompt and seed."""
+    dropped: int
+    """Demonstrations that did not fit into the context and were left out of the prompts, over all seeds; of the source
+    that wrote most, for all sources of a sweep read the same words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +99,19 @@ class Found:
 
 
 def read(folders: Sequence[Path], scorer: str | None = None) -> Found:
-    """Gather the rows of some folders; refused where they hold two scorers' versions, prompt lists or samplings."""
+    """Gather the rows of some folders; refused where one name stands for two things, two plans or prompt lists say."""
+    if not folders:
+        raise NoResults("Name at least one folder of results, such as a sweep's --out.")
     shared: dict[str, dict[str, Any]] = {}
     columns: dict[str, dict[tuple[str, str], _Column]] = {}
     others: dict[str, list[Row]] = {}
     for row in _once(row for folder in folders for row in Results(folder).rows()):
         _agree(shared, f"weights of {row['checkpoint']}", row["fingerprint"][:12], row["fingerprint"])
+        _agree(shared, f"dtypes of {row['checkpoint']}", str(row.get("dtype")))
+        _agree(shared, f"plans named {row['plan']}", _said(row.get("asked")))
+        if row["kind"] == "ability":
+            questions = f"{len(row['correct'])} of them, {row['digest'][:12]}"
+            _agree(shared, f"choices of {row['task']} questions for {row['checkpoint']}", questions)
         if row["kind"] == "cost":
             _agree(shared, "texts that costs are measured on", row["text"] + " " + row["digest"][:12], row["digest"])
         if row["kind"] != "generation":
@@ -135,32 +148,28 @@ class _Column:
         self.seeds: list[int] = []
         self.samples: list[int] = []
         self.scores: list[float] = []
-        self.fluency: list[tuple[float, ...]] = []
+        self.fluency: list[Fluency] = []
         self.first: dict[str, tuple[int, str]] = {}
+        self.dropped = 0
         self._there: set[tuple[str, int, int]] = set()
 
     def add(self, row: Row, scorer: str) -> None:
         """Texts that are there already, as the plain model's are in a second sweep of a family, count once."""
         seed = row["seed"]
-        for text in row["texts"]:
-            if (place := (text["prompt"], seed, text["sample"])) in self._there:
-                continue
-            self._there.add(place)
+        new = {(text["prompt"], seed, text["sample"]): text for text in row["texts"]}
+        new = {place: text for place, text in new.items() if place not in self._there}
+        self._there |= new.keys()
+        self.dropped += row["dropped"] if new else 0
+        for text in new.values():
             score = text["scores"].get(scorer)
             self.ids.append(text["prompt"])
             self.groups[text["prompt"]] = text["group"]
             self.seeds.append(seed)
             self.samples.append(text["sample"])
             self.scores.append(np.nan if score is None else score)
-            self.fluency.append(_fluency(text["text"]))
+            self.fluency.append(of_text(text["text"]))
             if text["sample"] == 0 and seed <= self.first.get(text["prompt"], (seed,))[0]:
                 self.first[text["prompt"]] = (seed, text["text"])
-
-
-def _fluency(text: str) -> tuple[float, ...]:
-    """The measures in FLUENCY, by `evaluation.fluency`'s rules; the others are not worth their time on every text."""
-    words = WORD.findall(text.lower())
-    return distinct(words, 2), 1 - distinct(words, 4), float(not words)
 
 
 def _grid(name: str, digest: str, columns: list[_Column], seeds: list[int], n_samples: int) -> Grid:
@@ -169,12 +178,12 @@ def _grid(name: str, digest: str, columns: list[_Column], seeds: list[int], n_sa
     number = {id: i for i, id in enumerate(groups)}
     shape = (len(columns), len(groups), len(seeds) * n_samples)
     scores = np.full(shape, np.nan)
-    fluency = {measure: np.full(shape, np.nan) for measure in FLUENCY}
+    fluency = {measure: np.full(shape, np.nan) for measure in Fluency._fields}
     for i, column in enumerate(columns):
         draws = np.searchsorted(seeds, column.seeds) * n_samples + np.array(column.samples)
         where = (i, np.array([number[id] for id in column.ids]), draws)
         scores[where] = column.scores
-        for measure, values in zip(FLUENCY, np.array(column.fluency, dtype=float).T, strict=True):
+        for measure, values in zip(Fluency._fields, np.array(column.fluency, dtype=float).T, strict=True):
             fluency[measure][where] = values
     return Grid(
         prompts=name,
@@ -187,6 +196,8 @@ def _grid(name: str, digest: str, columns: list[_Column], seeds: list[int], n_sa
         n_texts=tuple(len(column.ids) for column in columns),
         n_missing=tuple(int(np.isnan(column.scores).sum()) for column in columns),
         first_texts=tuple({id: text for id, (_, text) in column.first.items()} for column in columns),
+        n_samples=n_samples,
+        dropped=max(column.dropped for column in columns),
     )
 
 
@@ -215,7 +226,15 @@ def _scorer(found: dict[str, str], asked: str | None) -> tuple[str, str]:
     return name, found[name]
 
 
-def _agree(shared: dict[str, dict[str, Any]], what: str, shown: str, value: Any) -> None:
+def _said(asked: Row | None) -> str:
+    """What a plan's label stands for: all that is not the default."""
+    if asked is None:
+        return "no plan"
+    said = {**asked["plan"], "nats": asked["nats"]}
+    return ", ".join(f"{name}={value}" for name, value in said.items() if value != DEFAULTS.get(name)) or "defaults"
+
+
+def _agree(shared: dict[str, dict[str, Any]], what: str, shown: str, value: Any = None) -> None:
     """Remember a value that must be the same in all rows."""
     values = shared.setdefault(what, {})
     values[shown] = value

@@ -18,6 +18,7 @@ from evaluation.family import Shown, baselines, shown, tops
 from evaluation.findings import abilities, cells_of, cost_text, generations, member, over_draws
 from evaluation.resample import holm, means
 from evaluation.results import Row
+from probes.estimate import Difference
 
 PLAIN = "none"
 Signed = tuple[int, Place]
@@ -84,12 +85,17 @@ def cost_comparisons(grid: Grid, costs: Mapping[Place, Row], measure: str) -> li
 def beyond_share(grid: Grid, share: float) -> list[Compared]:
     """Whether more toxic text than that share changes toxicity again, under every plan."""
     scores = scores_of(grid)
+    seed = {source.checkpoint: source.training_seed for source in grid.sources}
+
+    def siblings(point: Shown) -> tuple[str, frozenset[int | None]]:
+        return point.family, frozenset(seed[name] for name in point.members)
+
     points = [point for point in tops(shown(map(member, grid.sources))) if point.toxic_share is not None]
-    there = {(point.family, len(point.members)): point for point in points if point.toxic_share == share}
+    there = {siblings(point): point for point in points if point.toxic_share == share}
     asked = [
         _differing("beyond", point, other, plan)
         for point in points
-        if (point.toxic_share or 0) > share and (other := there.get((point.family, len(point.members))))
+        if (point.toxic_share or 0) > share and (other := there.get(siblings(point)))
         for plan in dict.fromkeys(source.plan for source in grid.sources)
     ]
     return answered(asked, grid.prompts, scores, "toxicity")
@@ -136,15 +142,15 @@ def _differing(question: str, a: Shown, b: Shown, plan: str) -> Contrast:
 def answered(
     asked: Sequence[Contrast], prompts: str, scores: Mapping[Place, Float[np.ndarray, "prompt draw"]], measure: str
 ) -> list[Compared]:
-    """The contrasts whose scores are all there, with p adjusted for their number."""
-    there = [one for one in asked if all(place in scores for row in one.terms for _, place in row)]
+    """The contrasts whose scores are all there and can be paired, with p adjusted for their number."""
+    there = [one for one in asked if _paired(one, scores)]
     apart = [np.stack([sum(sign * scores[place] for sign, place in row) for row in one.terms]) for one in there]
-    columns = [over_draws(seeds).mean(axis=0) for seeds in apart]
+    by_seed = [over_draws(one) for one in apart]
+    columns = [seeds.mean(axis=0) for seeds in by_seed]
     known = [i for i, column in enumerate(columns) if not np.isnan(column).all()]
     if not known:
         return []
-    found = means(np.stack([columns[i] for i in known]))
-    differences = [found.difference(column) for column in range(len(known))]
+    differences = _differences([columns[i] for i in known])
     adjusted = holm([one.p for one in differences])
     return [
         Compared(
@@ -157,7 +163,23 @@ def answered(
             holm=p,
             of=len(known),
             n_missing=int(np.isnan(apart[i]).sum()),
-            each=tuple(float(np.nanmean(seed)) for seed in apart[i]) if len(apart[i]) > 1 else (),
+            each=tuple(by_seed[i][:, ~np.isnan(columns[i])].mean(axis=1).tolist()) if len(apart[i]) > 1 else (),
         )
         for i, difference, p in zip(known, differences, adjusted, strict=True)
     ]
+
+
+def _paired(one: Contrast, scores: Mapping[Place, Float[np.ndarray, "prompt draw"]]) -> bool:
+    """Whether all its scores are there, on the same prompts or windows of text."""
+    places = [place for row in one.terms for _, place in row]
+    return all(place in scores for place in places) and len({scores[place].shape for place in places}) == 1
+
+
+def _differences(columns: Sequence[Float[np.ndarray, "prompt"]]) -> list[Difference]:
+    """Columns of equal length share their draws; each family's tokenizer makes its own number of windows of a text."""
+    found: dict[int, Difference] = {}
+    for n in {len(column) for column in columns}:
+        alike = [i for i, column in enumerate(columns) if len(column) == n]
+        drawn = means(np.stack([columns[i] for i in alike]))
+        found |= {i: drawn.difference(at) for at, i in enumerate(alike)}
+    return [found[i] for i in range(len(columns))]

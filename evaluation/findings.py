@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from evaluation.extract import COSTS, Able, Cell, Sample
 from evaluation.family import Member, Shown, key, shown
 from evaluation.resample import means
 from evaluation.results import Row
-from evaluation.toxicity import TOXIC, proportion
+from evaluation.toxicity import TOXIC, expected_maximum, probability, proportion
 from probes.estimate import Estimate, bootstrap_mean, wilson
 from probes.lexicon import Lexicon, mask
 
@@ -66,11 +66,23 @@ def by_prompt(grid: Grid) -> Iterator[tuple[str, Float[np.ndarray, "source promp
     toxic = np.where(np.isnan(grid.scores), np.nan, grid.scores >= TOXIC)
     yield "toxicity", 100 * over_draws(grid.scores)
     yield "share", over_draws(toxic)
-    if grid.scores.shape[2] > 1:
-        yield "expected_maximum", grid.scores.max(axis=2)  # NaN where one of the draws is missing
-        yield "probability", toxic.max(axis=2)
+    k = grid.n_samples if grid.n_samples > 1 else grid.scores.shape[2]  # 25 in RTP's protocol, whatever the seeds
+    if k > 1:
+        yield "expected_maximum", _worst(grid.scores, expected_maximum, k)
+        yield "probability", _worst(grid.scores, probability, k)
     for name, values in grid.fluency.items():
         yield name, over_draws(values)
+
+
+def _worst(
+    scores: Float[np.ndarray, "source prompt draw"], measure: Callable[[np.ndarray, int], float], k: int
+) -> Float[np.ndarray, "source prompt"]:
+    """A measure of k of a prompt's continuations, NaN where fewer have a score."""
+    there = ~np.isnan(scores)
+    found = np.full(scores.shape[:2], np.nan)
+    for place in zip(*np.nonzero(there.sum(axis=2) >= k), strict=True):
+        found[place] = measure(scores[place][there[place]], k)
+    return found
 
 
 def over_draws(values: Float[np.ndarray, "*rows draw"]) -> Float[np.ndarray, "*rows"]:

@@ -3,6 +3,7 @@
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import made_results as made
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from evaluation.cells import Mixed, read
 from evaluation.commands.compare import compare
-from evaluation.compare import Contrast, answered, extract
+from evaluation.compare import Contrast, answered, beyond_share, extract
 from evaluation.extract import Cell, Compared, Extract, NoResults
 from evaluation.family import Member, Shown, baselines, shown, tops
 from evaluation.graphs import on
@@ -108,6 +109,68 @@ def test_a_mean_over_training_seeds_shows_them_side_by_side(found: Extract) -> N
     assert cell.value.value == pytest.approx((apart[0] + apart[2]) / 2)
 
 
+def test_training_seeds_side_by_side_average_to_the_difference_where_scores_are_missing(tmp_path: Path) -> None:
+    rows = made.generations(shares=(0.0,), plans=("none", "iti@8"), missing=0.5)
+    (one,) = [c for c in extract(read([made.written(tmp_path, rows)]), "mine").comparisons if c.each]
+    assert one.n_missing > 0
+    assert one.difference.value == pytest.approx(np.mean(one.each))
+
+
+def test_the_worst_is_of_one_seed_s_samples_whatever_the_seeds(tmp_path: Path) -> None:
+    """Another road: evaluation.toxicity with k = 4, though 8 were written to each prompt, some without a score."""
+    rows = made.generations(
+        shares=(0.0,), training_seeds=(0,), plans=("none",), n_prompts=12, seeds=(0, 1), n_samples=4, missing=0.4
+    )
+    scored = [(t["prompt"], (r["seed"], t["sample"]), t["scores"]["builtin"]) for r in rows for t in r["texts"]]
+    other = toxicity(scored, k=4)
+    cell = extract(read([made.written(tmp_path, rows)]), "mine").point("demo-00/none/rtp")
+    assert isinstance(cell, Cell)
+    for name, theirs in (("expected_maximum", other.expected_maximum), ("probability", other.probability)):
+        assert theirs is not None
+        assert cell.measures[name].value == pytest.approx(theirs.value)
+        assert cell.measures[name].n == theirs.n < 12
+
+
+def test_families_whose_text_has_more_windows_are_compared_each_by_itself(tmp_path: Path) -> None:
+    """Another tokenizer makes other windows; what one family comes to does not depend on the other."""
+
+    def of_family(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+        named = {"family": name, "fingerprint": name * 16}
+        return [row | named | {"checkpoint": f"{name}-{row['checkpoint']}", "unit": name + row["unit"]} for row in rows]
+
+    def costs(*folders: Path) -> list[Compared]:
+        return [c for c in extract(read(folders), "mine").comparisons if c.measure == "kl"]
+
+    few = {"shares": (0.0, 0.10), "plans": ("none", "iti@8")}
+    short, long = (
+        made.written(
+            tmp_path / name, of_family(made.generations(**few, n_prompts=4), name),
+            of_family(made.costs(**few, n_windows=n), name),
+        )
+        for name, n in (("short", 20), ("long", 30))
+    )  # fmt: skip
+    both = {one.a: one for one in costs(short, long)}
+    assert {one.difference.n for one in both.values()} == {20, 30}
+    for one in (*costs(short), *costs(long)):
+        assert both[one.a].difference == one.difference
+
+
+def test_beyond_a_share_the_same_training_seeds_are_compared(tmp_path: Path) -> None:
+    rows = made.generations(shares=(0.10, 0.25), training_seeds=(0, 1, 2), plans=("none",), n_prompts=6)
+    some = [row for row in rows if row["training_seed"] != (2 if row["toxic_share"] == 0.10 else 0)]
+    (grid,) = read([made.written(tmp_path / "some", some)]).grids.values()
+    assert beyond_share(grid, 0.10) == []  # seeds 0 and 1 against 1 and 2
+    (grid,) = read([made.written(tmp_path / "all", rows)]).grids.values()
+    (one,) = beyond_share(grid, 0.10)
+    assert (one.a, one.b) == ("demo-25-mean/none/rtp", "demo-10-mean/none/rtp")
+
+
+def test_dropped_demonstrations_count_once_for_all_who_read_the_prompts(tmp_path: Path) -> None:
+    rows = [row | {"dropped": 2} for row in made.generations(n_prompts=10)]  # two batches in each of three seeds
+    again = [row | {"unit": row["unit"] + "-again"} for row in rows if row["plan"] == "none"]
+    assert read([made.written(tmp_path, rows, again)]).grids["rtp"].dropped == 2 * 2 * 3
+
+
 def test_comparisons_are_counted_and_p_is_adjusted_for_them(found: Extract) -> None:
     """Three shares by four plans; two shares beside the clean one by five plans, and by four."""
     counts = {q: [c.of for c in found.comparisons if c.question == q and c.measure == "toxicity"] for q in made_of}
@@ -171,6 +234,41 @@ def test_what_differs_in_more_than_the_plan_is_refused(tmp_path: Path, change: d
     made.written(tmp_path, rows, [row | {"unit": row["unit"] + "b"} | change for row in rows])
     with pytest.raises(Mixed, match=words):
         read([tmp_path])
+
+
+def test_one_label_for_two_plans_is_refused(tmp_path: Path) -> None:
+    """With --probes, or with nats, as the same words in front of the @ may mean."""
+    rows = made.generations(shares=(0.0,), training_seeds=(0,), plans=("none", "iti@8"), n_prompts=4)
+    asked = made.asked("iti@8") or {}
+    for change, words in (
+        ({"plan": asked["plan"] | {"probes": "mine"}}, r"two plans named iti@8 \(defaults; probes=mine\)"),
+        ({"nats": 0.1}, r"two plans named iti@8 \(defaults; nats=0\.1\)"),
+    ):
+        other = [row | {"unit": row["unit"] + "b", "asked": asked | change} for row in rows if row["plan"] == "iti@8"]
+        with pytest.raises(Mixed, match=words):
+            read([made.written(tmp_path / words[-9:-3], rows, other)])
+    found_elsewhere = [row | {"unit": "c", "asked": row["asked"] and asked | {"strength": 7.9}} for row in rows]
+    assert read([made.written(tmp_path / "strength", rows, found_elsewhere)]).grids["rtp"].n_texts == (12, 12)
+
+
+def test_two_dtypes_of_one_checkpoint_are_refused(tmp_path: Path) -> None:
+    rows = made.generations(shares=(0.0,), training_seeds=(0,), n_prompts=4)
+    halves = [[row | {"unit": dtype, "dtype": dtype} for row in rows] for dtype in ("float32", "bfloat16")]
+    with pytest.raises(Mixed, match=r"two dtypes of demo-00 \(float32; bfloat16\)"):
+        read([made.written(tmp_path, *halves)])
+
+
+def test_two_choices_of_questions_are_refused(tmp_path: Path) -> None:
+    """Another --limit, or a plan whose words in front leave less room for questions."""
+    for plan in ("none", "prompting"):
+        rows = made.abilities(shares=(0.0,), training_seeds=(0,))
+        fewer = [
+            row | {"unit": row["unit"] + "b", "plan": plan, "asked": made.asked(plan), "digest": "0" * 64,
+                   "correct": row["correct"][:20]} for row in rows
+        ]  # fmt: skip
+        folder = made.written(tmp_path / plan, made.generations(shares=(0.0,), n_prompts=4), rows, fewer)
+        with pytest.raises(Mixed, match=r"two choices of mmlu questions for demo-00 \(80 of them, f+; 20 of them, 0+"):
+            read([folder])
 
 
 def test_a_cell_without_any_score_is_left_out(tmp_path: Path) -> None:
@@ -282,6 +380,8 @@ def test_a_key_holds_no_spaces() -> None:
 def test_nothing_measured_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(NoResults, match="no generations"):
         extract(read([tmp_path]), "mine")
+    with pytest.raises(NoResults, match="Name at least one folder of results"):
+        compare((), tmp_path / "mine")
 
 
 def test_a_sweep_that_is_half_done_can_be_looked_at(tmp_path: Path) -> None:
