@@ -15,20 +15,19 @@ from jaxtyping import Bool
 from evaluation.ability import Question, Task
 from evaluation.likelihood import Line, log_likelihoods
 from evaluation.results import Row
-from evaluation.unit import Bench, CostUnit, Unit, calibrated
+from evaluation.unit import Bench, CostUnit, calibrated
 from lens import Lens
 from lens.activations import CPU_BATCH, GPU_BATCH
 from probes.estimate import Difference, Estimate, paired_difference, wilson
 from steering import Doses
 from steering.batch import Row as TextRow
-from steering.cost import plain_text
 
 OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class AbilityUnit(Unit):
-    """A set of questions and all plans: a unit of results."""
+class AbilityUnit(CostUnit):
+    """A set of questions and all plans, whose nats are spent on the text: a unit of results."""
 
     task: Task
 
@@ -79,13 +78,13 @@ def measured(units: Sequence[AbilityUnit], bench: Bench, on_progress: OnProgress
         return
     subject = units[0].subject
     lens = bench.lens(subject)
-    plans = calibrated(CostUnit(subject, units[0].plans, "plain", plain_text()), lens, bench)
+    plans = calibrated(units[0], lens, bench)
     doses = [bench.doses(lens, one) for one in plans]
     for unit in units:
-        about = {"kind": "ability", "unit": unit.id, **subject.named}
+        about = {"kind": "ability", "unit": unit.id, **subject.named, "text": unit.text_name}
         found = abilities(lens, unit.task, doses, on_progress)
         yield [
-            {**about, "plan": asked.label, "asked": asked.described, **one.row}
+            {**about, "plan": asked.label, "asked": asked.described, "strength": asked.strength, **one.row}
             for asked, one in zip(plans, found, strict=True)
         ]
 

@@ -10,17 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_tiny_olmo
+from conftest import SENTENCES, write_tiny_olmo
 from test_steering import DIRECTIONS, SENTENCE, steering
 from torch import Tensor
 
 from evaluation.ability import NoTask, Question, Task, open_task
-from evaluation.answers import Ability, abilities, difference
+from evaluation.answers import Ability, AbilityUnit, abilities, difference, measured
 from evaluation.commands.ability import ability
 from evaluation.likelihood import Line, log_likelihoods
+from evaluation.plans import read_plan
 from evaluation.results import Results
+from evaluation.unit import Bench, Subject
 from lens import Lens, open_lens
-from steering import Plan, Steering, steered
+from lens.bench import Bench as Page
+from steering import Plan, Steering, calibrate, fit, steered
 from steering.options import Machine
 
 CHOICES = (" kind", " counting boats", " a small garden needs sun", " x")
@@ -188,6 +191,20 @@ def test_an_unknown_task_has_a_near_miss_and_a_likelihood_alone_is_refused(monke
         open_task("copa")
 
 
+def test_nats_are_spent_on_the_text_that_is_named(bench: Page) -> None:
+    """The other road: the library's own calibration on the same text."""
+    subject, asked = Subject.of(bench.checkpoint("tiny-a"), "float32"), read_plan("caa@0.05nats", "builtin")
+    task = Task("ours", "acc", (Question(("The people",) * 2, (" kind", " x"), 0),))
+    lens, found = open_lens(subject.folder, "cpu", "float32", 1), []
+    assert asked.plan is not None
+    for text in (" ".join(SENTENCES) * 3, SENTENCE * 20):
+        ((row,),) = measured([AbilityUnit(subject, (asked,), "ours", text, task)], Bench("cpu", 1))
+        strength = calibrate(lens, fit(asked.plan, lens), 0.05, text).strength
+        assert (row["strength"], row["text"]) == (strength, "ours")
+        found.append((strength, row["unit"]))
+    assert all(a != b for a, b in zip(*found, strict=True))  # strengths and units
+
+
 def test_the_command_adds_rows_once_and_says_what_steering_changes(
     long: Lens, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -209,5 +226,6 @@ def test_the_command_adds_rows_once_and_says_what_steering_changes(
     ]
     assert {len(row["correct"]) for row in rows[:2]} == {20}
     assert rows[1]["asked"]["plan"]["method"] == "prompting"
+    assert [(row["strength"], row["text"]) for row in rows[:2]] == [(None, "plain"), (1.0, "plain")]
     with pytest.raises(ValueError, match="at least one checkpoint"):
         ability(())

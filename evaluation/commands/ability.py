@@ -13,6 +13,7 @@ import tyro
 
 from evaluation.ability import METRICS, TASKS, open_task
 from evaluation.answers import Ability, AbilityUnit, difference, measured
+from evaluation.held_out import held_out
 from evaluation.plans import read_plan
 from evaluation.results import Results
 from evaluation.unit import Bench, Subject
@@ -30,6 +31,7 @@ def ability(
     limit: int = 200,
     seed: int = 0,
     probes: str | None = None,
+    text: str = "plain",
     out: Path | None = None,
     machine: tyro.conf.OmitArgPrefixes[Machine] = MACHINE,
 ) -> None:
@@ -46,6 +48,7 @@ def ability(
         limit: Questions of each task, drawn by --seed; those that do not fit into the context are left out.
         seed: Of the questions drawn.
         probes: The probe set of all plans that name none. Default: toxigen.
+        text: What nats are spent on, as for a sweep: plain (our prose), or a file such as wikitext2_test.txt.gz:30kB.
         out: A folder of results to add to, a sweep's for instance.
         machine: What it is computed on.
     """
@@ -53,6 +56,7 @@ def ability(
         raise ValueError("Name at least one checkpoint, such as demo-10 or a folder.")
     asked = tuple(read_plan(plan, probes) for plan in plans)
     drawn = [open_task(task, limit, seed) for task in tasks]
+    words = held_out(text)
     bench = Bench(machine.device, machine.threads)
     with ExitStack() as closing:
         results = closing.enter_context(Results(out)) if out else None
@@ -60,7 +64,7 @@ def ability(
         for found in map(locate, checkpoints):
             dtype = str(resolve_dtype(machine.dtype, found)).removeprefix("torch.")
             subject = Subject.of(found, dtype)
-            units = [AbilityUnit(subject, asked, task) for task in drawn]
+            units = [AbilityUnit(subject, asked, Path(text).name, words, task) for task in drawn]
             todo = [unit for unit in units if not {(unit.id, plan.label) for plan in asked} <= known.keys()]
             for rows in measured(todo, bench, progress):
                 known |= {(row["unit"], row["plan"]): row for row in rows}
