@@ -136,7 +136,7 @@ def abilities(extract: Extract, prompts: str, basis: Basis) -> Graph:
         points = [point for point in extract.abilities if point.task == task]
         lines = against_share(extract, points, {point.key: point.plan for point in points})
         guesses, of = sum(point.at_chance for point in tops(points)), len(tops(points))
-        remark = f"{guesses} of {of} no better than chance" if guesses else ""
+        remark = f"{guesses} of {of} cannot be told from guessing" if guesses else ""
         found += panels(task, lines, (points[0].chance, "chance"), remark)
     axis = "accuracy (share of questions)"
     return Graph(

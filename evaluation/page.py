@@ -189,7 +189,7 @@ def _probed(found: Probed) -> Known:
 def _able(found: Able) -> Known:
     pairs = [
         ("95 % interval", f"{_ends(found.value, 3)}, over {found.value.n:,} questions"),
-        ("Guessing", f"{found.chance:.3f}" + (", inside the interval: no better than chance" * found.at_chance)),
+        ("Guessing", f"{found.chance:.3f}" + (", inside the interval: cannot be told from guessing" * found.at_chance)),
     ]
     return "answered rightly (share of questions)", pairs
 

@@ -116,7 +116,7 @@ def test_probes_and_abilities_say_what_chance_reaches(results: Extract) -> None:
     assert "+0.0500, interval +0.0300 to +0.0700, p\u00a0=\u00a00.0010" in read
     assert "7; random directions 0 to 3" in read
     able = html.unescape(page.card(results, "tiny-25/iti@8/ability/mmlu"))
-    assert "0.250, inside the interval: no better than chance" in able
+    assert "0.250, inside the interval: cannot be told from guessing" in able
     assert "<blockquote" not in able
 
 

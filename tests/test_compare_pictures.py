@@ -110,7 +110,7 @@ def test_the_frontier_goes_from_the_plain_model_to_the_dearest_dose(found: Extra
 def test_chance_is_drawn_and_said(drawn: dict) -> None:
     shown, svg = drawn["abilities"]
     assert [panel.level for panel in shown.panels] == [(0.25, "chance")] * 2
-    assert re.search(r"[1-3] of 3 no better than chance", svg)
+    assert re.search(r"[1-3] of 3 cannot be told from guessing", svg)
 
 
 def test_the_same_results_give_the_same_file(drawn: dict) -> None:
