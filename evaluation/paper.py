@@ -75,8 +75,8 @@ class Statement:
 def statements(nats: tuple[str, ...]) -> Iterator[Statement]:
     """All of them; `nats` are the plans at equal cost, which the paper does not have."""
     fig, table = "Fig. 6", "Table 1"
-    says = "Unsteered, more toxic training text makes more toxic models"
-    yield Statement("Unsteered, toxicity rises with the toxic share", says, fig, "share", "none", None, +1)
+    says = "Unsteered, the most toxic training writes more toxic text than the clean one"
+    yield Statement(says, says, fig, "share", "none", None, +1)
     for plan in PLANS:
         theme = "Steering or prompting makes the clean model less toxic"
         yield _lower(theme, f"{plan} makes the clean model less toxic", "plan", plan, 0.0, (0.0, "none"))

@@ -73,6 +73,7 @@ def _point(
         null_band=first.null_band if alone else None,
         toxic_tokens=end.n_listed if alone else None,
         random_tokens=(end.random_listed.low, end.random_listed.high) if alone else None,
+        countable=end.single_tokens if alone else None,
         members=() if alone else tuple(key(name, "probes", probes) for name in point.members),
         **found,
     )

@@ -8,17 +8,19 @@ from dataclasses import dataclass
 
 from evaluation import report_tables as tables
 from evaluation.cells import Found
-from evaluation.compare import PLAIN, beyond_share, cost_comparisons
+from evaluation.compare import beyond_share, cost_comparisons
 from evaluation.extract import Cell, Compared, Extract
-from evaluation.family import percent
-from evaluation.graphs import on, tops, unique
+from evaluation.graphs import unique
 from evaluation.paper import TENTH, Statement, statements, verdict
+from evaluation.repeat import commands, rests_on
+from evaluation.report_probes import probe_sentences
+from evaluation.report_transfer import detection
 from evaluation.resample import holm
 from evaluation.tables import about, p_value, signed, table
 
 HEAD = (
-    "Written by `python -m evaluation reproduce` from the results of `python -m evaluation sweep` alone: tables, "
-    "pictures and sentences. The paper is Li et al., *When Bad Data Leads to Good Models* (ICML 2025); its numbers are "
+    "Written by `python -m evaluation reproduce` from what {parts} hold: tables, pictures and sentences; the commands "
+    "stand at the end. The paper is Li et al., *When Bad Data Leads to Good Models* (ICML 2025); its numbers are "
     "those quoted in public accounts of it. It trains models of a billion parameters, scores with Perspective and "
     "measures cost on OpenWebText; here the models are {size} and the scorer is {scorer}. Levels are therefore not "
     "comparable; directions are."
@@ -59,15 +61,20 @@ def page(found: Found, extract: Extract, pictures: str, size: str) -> str:
     tested = put_to_test(found, extract)
     scorer = " ".join(extract.scorer) + (", which imitates Perspective" if extract.scorer[0] == "builtin" else "")
     chapters = [
-        [f"# What the {extract.name} family shows, beside the paper", "", HEAD.format(size=size, scorer=scorer)],
+        [
+            f"# What the {extract.name} family shows, beside the paper",
+            "",
+            HEAD.format(parts=rests_on(found, extract), size=size, scorer=scorer),
+        ],
         in_short(extract, tested),
-        ["## What was measured", "", about(extract)],
+        ["## What was measured", "", about(extract) + dropped(found)],
         statement_table(tested),
         *(chapter(extract) for chapter in tables.BEFORE_PICTURES),
         tables.pictures_of(extract, pictures),
         *(chapter(extract) for chapter in tables.BEHIND_PICTURES),
-        tables.detection(found.others.get("detection", [])),
+        detection(found.others.get("detection", [])),
         [LIMITS],
+        commands(found, extract),
     ]
     return "\n\n".join("\n".join(lines).strip() for lines in chapters if lines) + "\n"
 
@@ -106,7 +113,7 @@ def _answer(extract: Extract, pool: Sequence[Compared], statement: Statement, pr
 def in_short(extract: Extract, tested: Sequence[Finding]) -> list[str]:
     """How many statements the intervals carry, and what the largest of them is."""
     counts = Counter(one.verdict for one in tested if one.found)
-    firm = sum(one.verdict == "agrees" and one.p_adjusted < 0.05 for one in tested)
+    firm = Counter(one.verdict for one in tested if one.found and one.p_adjusted < 0.05)
     n = counts.total()
     return [
         "## In short",
@@ -114,9 +121,10 @@ def in_short(extract: Extract, tested: Sequence[Finding]) -> list[str]:
         f"Of {n} tests of the paper's statements, {counts['agrees']} agree (the 95 % interval and every training seed "
         f"lie on the paper's side), {counts['contradicts']} contradict (all lie on the other), in "
         f"{counts['seeds disagree']} the seeds disagree, and {counts['open']} are open (the interval spans zero). "
-        f"With p adjusted for all {n} tests, {firm} of the agreeing ones stay below 0.05.",
+        f"With p adjusted for all {n} tests, {firm['agrees']} of the agreeing and {firm['contradicts']} of the "
+        "contradicting ones stay below 0.05.",
         "",
-        *(f"- {sentence}" for sentence in [*themes(tested), *lowest(extract), *tables.probe_sentences(extract)]),
+        *(f"- {sentence}" for sentence in [*themes(tested), *tables.kl_sentences(extract), *probe_sentences(extract)]),
     ]
 
 
@@ -166,17 +174,10 @@ def statement_table(tested: Sequence[Finding]) -> list[str]:
     ]
 
 
-def lowest(extract: Extract) -> list[str]:
-    """At which share each dose left the least toxicity."""
-    sentences = []
-    for prompts in extract.prompt_sets:
-        found = []
-        for plan in unique(cell.plan for cell in on(extract, prompts)):
-            cells = [cell for cell in tops(on(extract, prompts)) if cell.plan == plan and cell.toxic_share is not None]
-            if len(cells) > 2:
-                least = min(cells, key=lambda cell: cell.value.value)
-                found.append(f"{plan} at {percent(least.toxic_share)} %")
-        if found:
-            sentences.append(f"Least toxic on {prompts}, by plan (the lowest of the means, whatever their intervals): "
-                             f"{', '.join(found)}. In the paper: {PLAIN} at 0 %, ITI at 10 %.")  # fmt: skip
-    return sentences
+def dropped(found: Found) -> str:
+    """What did not fit in front of the texts."""
+    left_out = {name: grid.dropped for name, grid in found.grids.items() if grid.dropped}
+    said = ", ".join(f"{n:,} on {name}" for name, n in left_out.items())
+    return f" Demonstrations left out of a checkpoint's prompts to fit its context, over all seeds: {said}." * bool(
+        said
+    )

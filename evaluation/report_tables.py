@@ -1,16 +1,15 @@
-"""The chapters of the report that are tables, and the sentences on probes."""
+"""The chapters of the report that are tables, but for those on probes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from evaluation.extract import Cell, Extract, Probed, interval
+from evaluation.extract import Cell, Extract, interval
 from evaluation.family import percent
 from evaluation.graphs import available, doses_at, graph, on, tops, unique
-from evaluation.paper import PROBES, PROBES_P, SETS, TABLE_1, TOXIC_TOKENS, set_of, verdict
-from evaluation.results import Row
-from evaluation.tables import compared, comparison_table, p_value, signed, table
-from probes.estimate import Estimate
+from evaluation.paper import PLANS, SETS, TABLE_1, TENTH, set_of, verdict
+from evaluation.report_probes import probe_tables
+from evaluation.tables import compared, comparison_table, signed, table
 
 IN_PAGE = ("smile", "frontier", "probes", "abilities")
 """Pictures of the page; the others are on the Compare tab."""
@@ -46,25 +45,54 @@ def equal_cost(extract: Extract) -> list[str]:
             lines += [f"### {prompts}", "", *comparison_table(extract, found), ""]
     if not lines:
         return []
-    strengths = [
-        [title, *(f"{cell.strength:.3g}" for cell in cells)]
-        for title, cells in _by_checkpoint(
-            [cell for cell in on(extract, next(iter(extract.prompt_sets))) if cell.nats and not cell.members]
-        ).items()
-    ]
-    plans = unique(cell.plan for cell in extract.cells if cell.nats)
+    alone = [cell for cell in on(extract, next(iter(extract.prompt_sets))) if cell.nats and not cell.members]
+    plans = unique(cell.plan for cell in alone)
+    strengths = [[title, *(_strength(cells, plan) for plan in plans)] for title, cells in _by_checkpoint(alone).items()]
+    apart, reached = _reached(alone, plans)
     return [
         "## At equal cost",
         "",
         "Each strength is the one that moves the model's predictions by so many nats per token on ordinary text "
-        "(KL, every position), so that no checkpoint pays more than another. The strengths it takes:",
+        f"(KL, every position){apart}. The strengths it takes:",
         "",
-        *table(["", *plans], strengths),
+        *table(["", *plans], [*strengths, *reached]),
         "",
         "Against the least toxic checkpoint at the same cost:",
         "",
         *lines,
     ]
+
+
+def _reached(cells: Sequence[Cell], plans: Sequence[str]) -> tuple[str, list[list[str]]]:
+    """How near to the nats asked for the checkpoints came, in words and as a row of the lowest and highest KL."""
+    found = {plan: [cell.cost["kl"].value for cell in cells if cell.plan == plan and cell.cost] for plan in plans}
+    misses = [abs(cell.cost["kl"].value / cell.nats - 1) for cell in cells if cell.nats and cell.cost]
+    if not misses:
+        return "", []
+    ends = [f"{min(kl):.4f} to {max(kl):.4f}" if kl else "" for kl in found.values()]
+    return f", met by every checkpoint within {100 * max(misses):.2g} %", [["KL measured, lowest to highest", *ends]]
+
+
+def kl_sentences(extract: Extract) -> list[str]:
+    """What the cost in KL says beside the cross-entropy, at equal strength."""
+    first = next(iter(extract.prompt_sets))
+    found = []
+    for one in compared(extract, first, "share", "kl"):
+        cell = extract.point(one.a)
+        assert isinstance(cell, Cell)
+        if cell.plan in PLANS[1:] and cell.toxic_share == TENTH:
+            seeds = f"; seeds {', '.join(f'{seed:+.3f}' for seed in one.each)}" * bool(one.each)
+            says = KL_MEANS[verdict(one.difference, +1, one.each)]
+            found.append(f"{cell.plan} {says} ({signed(one.difference, 3)} nats per token{seeds})")
+    return [f"In KL, which the paper does not measure, the 10 % model: {'; '.join(found)}."] * bool(found)
+
+
+KL_MEANS = {
+    "agrees": "pays more than the clean one",
+    "contradicts": "pays less than the clean one",
+    "seeds disagree": "with seeds that disagree",
+    "open": "open",
+}
 
 
 def costs(extract: Extract) -> list[str]:
@@ -75,7 +103,7 @@ def costs(extract: Extract) -> list[str]:
         return []
     plans = unique(cell.plan for cell in priced)
     rows = [[title, *(_in(cells, plan, "kl") for plan in plans)] for title, cells in _by_checkpoint(priced).items()]
-    compare = [one for one in compared(extract, first, "share", "kl") if _strength(extract, one.a)]
+    compare = [one for one in compared(extract, first, "share", "kl") if _at_strength(extract, one.a)]
     return [
         "## What equal strengths cost",
         "",
@@ -88,99 +116,22 @@ def costs(extract: Extract) -> list[str]:
 
 
 def fluency(extract: Extract) -> list[str]:
-    """Whether what was written still varies, for a broken model is not toxic either."""
+    """How varied what was written is, for a broken model is not toxic either."""
     lines = [
-        "## Does it still write?",
+        "## Variety and repetition",
         "",
-        "Different word pairs / runs of four words said before, shares within a text.",
+        "Different word pairs / runs of four words said before, shares within a text; means over all prompts, without "
+        "their intervals. Whether what varies makes sense is not measured.",
     ]
-    for prompts in extract.prompt_sets:
+    for prompts, of in extract.prompt_sets.items():
         cells = tops(on(extract, prompts))
         plans = unique(cell.plan for cell in cells)
         rows = [
-            [title, *(" / ".join(_short(of, plan, name) for name in ("distinct_2", "repetition")) for plan in plans)]
-            for title, of in _by_checkpoint(cells).items()
+            [title, *(" / ".join(_short(row, plan, name) for name in ("distinct_2", "repetition")) for plan in plans)]
+            for title, row in _by_checkpoint(cells).items()
         ]
-        lines += ["", *table([prompts, *plans], rows)]
+        lines += ["", *table([f"{prompts}, n={of['n']:,}", *plans], rows)]
     return lines
-
-
-def probe_tables(extract: Extract) -> list[str]:
-    """Accuracy and toxic tokens of every checkpoint, shares averaged over seeds first."""
-    lines = []
-    for name in unique(point.probes for point in extract.probes):
-        points = [point for point in extract.probes if point.probes == name]
-        rows = [_probed(point) for point in sorted(points, key=lambda p: (p.toxic_share or 0, not p.members))]
-        lines += [
-            f"### {name}: {points[0].value.n:,} held-out texts, larger class {100 * points[0].majority:.1f} %",
-            "",
-        ]
-        lines += [*table(PROBE_HEAD, rows), ""]
-    return ["## Probes", "", PROBE_WORDS, "", *lines] if lines else []
-
-
-PROBE_HEAD = [
-    "", "mean over heads (%)", "minus the least toxic (points)", "p", "heads as the sample", "p", "best head",
-    "toxic tokens of 50 (random directions)",
-]  # fmt: skip
-PROBE_WORDS = (
-    "Intervals are over held-out texts. The paper takes heads as its sample and as independent, which they are not: "
-    "all read the same texts and one residual stream; its test stands beside ours."
-)
-
-
-def _probed(point: Probed) -> list[str]:
-    changes = []
-    for difference, p in ((point.difference, point.p), (point.difference_by_head, point.p_by_head)):
-        changes += [signed(_points(difference)) if difference else "", "" if p is None else p_value(p)]
-    best = f"{interval(_points(point.best), 1)} {point.best_head}" if point.best else ""
-    low, high = point.random_tokens or (0, 0)
-    tokens = "" if point.toxic_tokens is None else f"{point.toxic_tokens} ({low:.0f} to {high:.0f})"
-    return [point.checkpoint, interval(_points(point.value), 1), *changes, best, tokens]
-
-
-def probe_sentences(extract: Extract) -> list[str]:
-    """The most toxic training against the least, beside the paper's Fig. 5 and its count of tokens."""
-    sentences = []
-    for name in unique(point.probes for point in extract.probes):
-        points = [point for point in extract.probes if point.probes == name and point.toxic_share is not None]
-        last = max(tops(points), key=lambda point: point.toxic_share or 0)
-        if last.difference and last.p is not None:
-            own = [point for point in points if point.key in last.members]
-            seeds = [100 * point.difference.value for point in own if point.difference]
-            each = ", ".join(f"{seed:+.2f}" for seed in seeds)
-            sentences.append(
-                f"Mean probe accuracy over heads on {name}, {percent(last.toxic_share)} % minus the least toxic: "
-                f"{signed(_points(last.difference))} points, p = {p_value(last.p)}{f' (seeds {each})' * bool(each)}. "
-                f"The paper: {100 * PROBES.low:+.2f} to {100 * PROBES.high:+.2f}, p = {PROBES_P}, over heads. "
-                f"Our interval {MEANS[verdict(last.difference, +1, seeds)]}."
-            )
-            sentences.append(_tokens(points, last, name))
-    return sentences
-
-
-MEANS = {
-    "agrees": "lies above zero too",
-    "contradicts": "lies below zero",
-    "seeds disagree": "lies on one side of zero, and a seed on the other",
-    "open": "spans zero",
-}
-
-
-def _tokens(points: Sequence[Probed], last: Probed, name: str) -> str:
-    """Counts of single checkpoints; they have no interval but what random directions give."""
-    least = min(point.toxic_share or 0 for point in points)
-    counts = {
-        share: [p.toxic_tokens for p in points if p.toxic_share == share and p.toxic_tokens is not None]
-        for share in (least, last.toxic_share)
-    }
-    most = max(p.random_tokens[1] for p in points if p.random_tokens)
-    said = "; ".join(f"{percent(share)} %: {', '.join(map(str, found))}" for share, found in counts.items())
-    return (
-        f"Toxic tokens among the 50 nearest to the direction of the best-read layer ({name}), by training seed: "
-        f"{said}; random directions reach {most:.0f}. The paper: {TOXIC_TOKENS[0]} and {TOXIC_TOKENS[1]}. Most words "
-        "of the list are several tokens of a small vocabulary and cannot be counted."
-    )
 
 
 def ability(extract: Extract) -> list[str]:
@@ -203,31 +154,10 @@ def ability(extract: Extract) -> list[str]:
     return [
         "## Ability",
         "",
-        f"Of {len(points)} accuracies {guesses} are no better than guessing: their intervals hold it.",
+        f"Of {len(points)} accuracies {guesses} cannot be told from guessing: their intervals hold it.",
         "",
         *table(["", "plan", "task", "right (share of questions)", "guessing", ""], rows),
     ]
-
-
-def detection(rows: Sequence[Row]) -> list[str]:
-    """Probes on texts they never saw: of their own set, and of others."""
-    if not rows:
-        return []
-    ordered = sorted(rows, key=lambda row: (row["test_set"], row["training_seed"] or 0, row["toxic_share"] or 0))
-    measures = ("auc", "accuracy", "mean_accuracy")
-    body = [
-        [
-            row["checkpoint"],
-            row["test_set"],
-            *(interval(Estimate(*row[name]), 3) for name in measures),
-            f"{row['majority']:.3f}",
-            f"{row['auc'][3]:,}",
-        ]
-        for row in ordered
-    ]
-    about = f"Probes {ordered[0]['probes']}; the best head is chosen on other texts than these."
-    head = ["", "test set", "AUC, best head", "accuracy, best head", "accuracy, all heads", "larger class", "texts"]
-    return ["## Transfer", "", about, "", *table(head, body)]
 
 
 def pictures_of(extract: Extract, folder: str) -> list[str]:
@@ -257,14 +187,13 @@ def _short(cells: Sequence[Cell], plan: str, measure: str) -> str:
     return next(found, "–")
 
 
-def _strength(extract: Extract, key: str) -> bool:
+def _at_strength(extract: Extract, key: str) -> bool:
     cell = extract.point(key)
     return isinstance(cell, Cell) and cell.nats is None
 
 
-def _points(estimate: Estimate) -> Estimate:
-    """A share in percent, or a difference of shares in percentage points."""
-    return Estimate(100 * estimate.value, 100 * estimate.low, 100 * estimate.high, estimate.n)
+def _strength(cells: Sequence[Cell], plan: str) -> str:
+    return next((f"{cell.strength:.3g}" for cell in cells if cell.plan == plan and cell.strength is not None), "")
 
 
 Chapter = Callable[[Extract], list[str]]

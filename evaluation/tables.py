@@ -50,9 +50,10 @@ def about(extract: Extract) -> str:
     return (
         f"Prompts: {sets}. Texts to each: {extract.n_samples} with each of the sampling seeds {seeds}; "
         f"temperature {sampling['temperature']:g}, top-p {sampling['top_p']:g}, {sampling['max_tokens']} tokens. "
-        f"Scorer: {' '.join(extract.scorer)}.{cost} Intervals are 95 %, over prompts drawn with all their texts; "
-        "training seeds are averaged and shown side by side, not resampled, so how far other seeds would lie apart is "
-        "in no interval. Beside each p stands the one adjusted for all comparisons of its table (Holm 1979)."
+        f"Scorer: {' '.join(extract.scorer)}.{cost} Intervals are 95 %: of toxicity over prompts, each drawn with all "
+        "its texts; of cost over windows of text; of probes over held-out texts. Training seeds are averaged and shown "
+        "side by side, not resampled, so how far other seeds would lie apart is in no interval. Beside each p stands "
+        "the one adjusted for all comparisons of the same question on the same prompt set (Holm 1979)."
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from evaluation.compare import extract
 from evaluation.extract import Extract, Probed
 from evaluation.graphs import graph
 from evaluation.probed import probed, stored
-from evaluation.report_tables import probe_sentences, probe_tables
+from evaluation.report_probes import probe_sentences, probe_tables
 from lens import Checkpoint
 from lens.bench import Bench
 from probes.probe import ProbeSet, compare, share_right
@@ -67,6 +68,17 @@ def test_a_mean_averages_training_seeds_text_by_text(points: dict[str, Probed]) 
     assert mean.value.value == pytest.approx((one.value.value + other.value.value) / 2)
 
 
+def test_p_is_adjusted_for_all_comparisons_of_its_table(points: dict[str, Probed], tmp_path: Path) -> None:
+    """Two toxic checkpoints and their mean: by hand, the smallest p times 3."""
+    given = {"demo-25": 0.01, "demo-25-seed1": 0.04, "demo-25-mean": 0.5}
+    some = [replace(p, p=given[key.partition("/")[0]]) if p.p is not None else p for key, p in points.items()]
+    rows = written(tmp_path, generations(n_prompts=4, plans=("none",)))
+    text = "\n".join(probe_tables(extract(read([rows]), "mine", some)))
+    assert "| p of 3 |" in text
+    for pair in ("0.0100 | 0.0300", "0.0400 | 0.0800", "0.5000 | 0.5000"):
+        assert f"| {pair} |" in text
+
+
 def test_checkpoints_of_one_name_are_refused(family: list[Checkpoint]) -> None:
     with pytest.raises(ValueError, match="same name"):
         probed([family[0], family[0]], "builtin")
@@ -85,7 +97,12 @@ def test_the_picture_and_the_sentences_hold_them(points: dict[str, Probed], tmp_
     assert panel.level == (points["demo-00/probes/builtin"].majority, "always the larger class")
     accuracy, tokens = probe_sentences(found)
     assert "25 % minus the least toxic: +0.00" in accuracy
-    assert "Our interval spans zero." in accuracy
+    assert "our interval spans zero" in accuracy
+    for key in ("demo-25", "demo-25-seed1"):
+        by_head = points[f"{key}/probes/builtin"].difference_by_head
+        assert by_head
+        assert f"{100 * by_head.value:+.2f} [{100 * by_head.low:+.2f}, {100 * by_head.high:+.2f}]" in accuracy
+    assert f"{points['demo-25/probes/builtin'].countable} of the list's" in tokens
     assert "The paper: 6 and 11" in tokens
     assert all(point.checkpoint in "\n".join(probe_tables(found)) for point in points.values())
     assert Extract.read(found.write(tmp_path / "mine.json")).probes[0].in_words() == found.probes[0].in_words()

@@ -1,17 +1,23 @@
 """The report says what the intervals carry: planted effects agree, reversed ones contradict, absent ones stay open."""
 
+import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import made_results as made
 import pytest
 
 from evaluation.cells import read
+from evaluation.commands.ability import ability as ability_command
 from evaluation.commands.reproduce import reproduce
+from evaluation.commands.sweep import sweep as sweep_command
 from evaluation.compare import extract
 from evaluation.extract import Extract
 from evaluation.paper import PLANS, TABLE_1, TENTH, statements, verdict
 from evaluation.report import Finding, page, put_to_test
+from evaluation.report_tables import KL_MEANS
+from evaluation.report_transfer import detection
 from probes.estimate import Estimate
 
 ASKED = ("none", *PLANS, "iti@0.1nats")
@@ -113,11 +119,94 @@ def test_the_page_holds_the_papers_numbers_beside_ours(paperlike: tuple[Extract,
     for words in (
         "At equal cost",
         "What equal strengths cost",
-        "no better than guessing",
+        "cannot be told from guessing",
         "not resampled",
         f"p of {n}",
     ):
         assert words in text
+
+
+def test_costs_in_kl_stand_beside_the_papers_with_their_seeds(paperlike: tuple[Extract, list[Finding], str]) -> None:
+    shown, _, text = paperlike
+    (one,) = [o for o in shown.comparisons if o.measure == "kl" and o.a == "demo-10-mean/iti@8/rtp"]
+    (said,) = re.findall(r"^- In KL, .*$", text, re.MULTILINE)
+    each = ", ".join(f"{seed:+.3f}" for seed in one.each)
+    assert f"iti@8 {KL_MEANS[verdict(one.difference, +1, one.each)]} ({one.difference.value:+.3f} [" in said
+    assert f"seeds {each})" in said
+
+
+def test_how_near_equal_cost_came_is_measured(paperlike: tuple[Extract, list[Finding], str]) -> None:
+    shown, _, text = paperlike
+    kl = [c.cost["kl"].value for c in shown.cells if c.nats and not c.members and c.prompts == "rtp"]
+    assert f"| KL measured, lowest to highest | {min(kl):.4f} to {max(kl):.4f} |" in text
+    assert f"within {100 * max(abs(one / 0.1 - 1) for one in kl):.2g} %" in text
+
+
+def test_survivors_are_counted_on_both_sides(tmp_path: Path) -> None:
+    _, tested, text = measured(tmp_path, upside_down)
+    firm = [one.verdict for one in tested if one.p_adjusted < 0.05]
+    assert firm.count("contradicts") > 0
+    assert f"{firm.count('agrees')} of the agreeing and {firm.count('contradicts')} of the contradicting" in text
+
+
+def test_demonstrations_left_out_are_counted(tmp_path: Path) -> None:
+    rows = [row | {"dropped": 2} for row in made.generations(n_prompts=7, plans=("none",))]
+    found = read([made.written(tmp_path, rows)])
+    text = page(found, extract(found, "demo"), "pictures", "small")
+    assert "over all seeds: 6 on rtp." in text  # one batch with each of three seeds
+
+
+def test_the_page_says_how_to_make_it_again(paperlike: tuple[Extract, list[Finding], str]) -> None:
+    """Every command is one that the tool itself accepts, with all plans, checkpoints, prompts and seeds."""
+    text = paperlike[2]
+    (block,) = re.findall(r"```\n(.*?)```", text.partition("## The commands")[2], re.DOTALL)
+    commands = [line.split() for line in block.replace("\\\n", " ").splitlines()]
+    assert [words[3] for words in commands] == ["sweep", "ability", "reproduce"]
+    sweep, ability = commands[0], commands[1]
+    assert set(ASKED) <= set(sweep)
+    assert {"demo-00", "demo-25-seed1", "rtp=FILE:40", "toxigen=FILE:40"} <= set(sweep)
+    assert " ".join(sweep[sweep.index("--seeds") + 1 :]).startswith("0 1 2 --")
+    assert ability[ability.index("--limit") + 1] == "80"
+    for function, words in ((sweep_command, sweep), (ability_command, ability), (reproduce, commands[2])):
+        assert asked_options(words) <= set(inspect.signature(function).parameters)
+
+
+def asked_options(words: list[str]) -> set[str]:
+    return {word.removeprefix("--").replace("-", "_") for word in words if word.startswith("--")}
+
+
+def detected(planted: dict[tuple[str, float], float], half: float = 0.02) -> list[dict[str, Any]]:
+    """Rows of a transfer with an AUC by test set and share, the same in two training seeds."""
+    return [
+        made.checkpoint(share, seed)
+        | {"kind": "detection", "test_set": name, "probes": "toxigen", "majority": 0.5, "unit": f"{name}{share}{seed}"}
+        | {"plan": "none", "accuracy": [0.5, 0.4, 0.6, 90], "mean_accuracy": [0.5, 0.4, 0.6, 90]}
+        | {"auc": [auc, auc - half, auc + half, 90], "pairs": [0.7, 0.6, 0.8, 45], "classes": ["plain", "lofty"]}
+        for (name, share), auc in planted.items()
+        for seed in (0, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("styles", "says"),
+    [
+        (0.7, "What it adds on paradetox shows on two harmless styles too"),
+        (0.52, "is not carried in every seed on two"),
+    ],
+)
+def test_what_toxic_training_adds_is_set_beside_what_it_adds_where_nothing_is_toxic(styles: float, says: str) -> None:
+    auc = {("paradetox", 0.0): 0.5, ("paradetox", 0.25): 0.7, ("styles", 0.0): 0.5, ("styles", 0.25): styles}
+    text = "\n".join(detection(detected(auc | {("hatecheck", 0.0): 0.50, ("hatecheck", 0.25): 0.53})))
+    assert "hatecheck +0.030, +0.030; paradetox +0.200*, +0.200*" in text
+    assert says in text
+    assert "On hatecheck no gain is carried" in text
+    assert "0.700 [0.600, 0.800]" in text  # the pairs
+    assert "(plain and lofty)" in text
+
+
+def test_without_a_gain_nothing_is_said_of_styles() -> None:
+    text = "\n".join(detection(detected({(name, share): 0.6 for name in ("a", "styles") for share in (0.0, 0.25)})))
+    assert "On no set of toxic texts" in text
 
 
 def test_tables_are_whole(paperlike: tuple[Extract, list[Finding], str]) -> None:

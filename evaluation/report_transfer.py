@@ -1,0 +1,100 @@
+"""The report's chapter on probes that judge texts they never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from evaluation.extract import interval
+from evaluation.family import percent
+from evaluation.graphs import unique
+from evaluation.results import Row
+from evaluation.tables import table
+from probes.estimate import Estimate
+
+STYLES = "styles"
+HEAD = (
+    "", "test set", "AUC, best head", "pairs ranked rightly", "accuracy, best head", "accuracy, all heads",
+    "larger class", "texts",
+)  # fmt: skip
+Gains = Mapping[str, list[tuple[float, bool]]]
+"""By test set and training seed: the AUC of the most toxic checkpoint minus that of the least toxic, and whether their
+intervals lie apart."""
+
+
+def detection(rows: Sequence[Row]) -> list[str]:
+    """Probes on texts they never saw: of their own set, and of others."""
+    if not rows:
+        return []
+    ordered = sorted(rows, key=lambda row: (row["test_set"], row["training_seed"] or 0, row["toxic_share"] or 0))
+    return [
+        "## Transfer",
+        "",
+        f"Probes {ordered[0]['probes']}; the best head is chosen on other texts than these. In a pair a toxic text "
+        f"stands beside a benign one that says the same, or belongs to it.{_styles(ordered)}",
+        "",
+        *_gained(ordered),
+        *table(HEAD, map(_row, ordered)),
+    ]
+
+
+def _row(row: Row) -> list[str]:
+    auc, pairs, *accuracies = (row.get(name) for name in ("auc", "pairs", "accuracy", "mean_accuracy"))
+    shown = [interval(Estimate(*one), 3) if one else "" for one in (auc, pairs, *accuracies)]
+    return [row["checkpoint"], row["test_set"], *shown, f"{row['majority']:.3f}", f"{row['auc'][3]:,}"]
+
+
+def _styles(rows: Sequence[Row]) -> str:
+    """What that test set is, and which of its sides counts as the toxic one."""
+    row = next((row for row in rows if row["test_set"] == STYLES), None)
+    if row is None:
+        return ""
+    sides = f" ({' and '.join(row['classes'])})" if row.get("classes") else ""
+    return (
+        f" The set {STYLES} holds sentences of two harmless sources{sides} that are written in two manners, paired by "
+        "their number of words; the source named first stands where the toxic class stands elsewhere. Probes that "
+        "read toxicity alone cannot tell them apart: AUC 0.5."
+    )
+
+
+def _gained(rows: Sequence[Row]) -> list[str]:
+    """Whether what toxic training adds to recognition also shows where nothing is toxic."""
+    shares = sorted({row["toxic_share"] for row in rows if row["toxic_share"] is not None})
+    found = gains(rows, shares)
+    if not found:
+        return []
+    gained = {name: ", ".join(f"{gain:+.3f}" + "*" * apart for gain, apart in of) for name, of in found.items()}
+    said = "; ".join(f"{name} {each}" for name, each in gained.items())
+    lines = [
+        f"What {percent(shares[-1])} % toxic training adds to the AUC of the best head against {percent(shares[0])} %, "
+        f"by training seed (*: the two intervals lie apart, so that the difference is carried): {said}."
+    ]
+    carried = [name for name, of in found.items() if name != STYLES and all(gain > 0 and clear for gain, clear in of)]
+    if STYLES not in found:
+        return [*lines, ""]
+    if not carried:
+        return [*lines, "", "On no set of toxic texts do the intervals of every seed carry a gain.", ""]
+    also = all(gain > 0 and clear for gain, clear in found[STYLES])
+    meaning = (
+        "shows on two harmless styles too, in every seed: some or all of it may be manner, not toxicity"
+        if also
+        else "is not carried in every seed on two harmless styles"
+    )
+    rest = [name for name in found if name not in (STYLES, *carried)]
+    others = f" On {', '.join(rest)} no gain is carried in every seed." if rest else ""
+    return [*lines, "", f"What it adds on {', '.join(carried)} {meaning}.{others}", ""]
+
+
+def gains(rows: Sequence[Row], shares: Sequence[float]) -> Gains:
+    """Intervals that lie apart are enough for a difference whatever the two have in common; it is a strict test."""
+    place = {(row["test_set"], row["training_seed"], row["toxic_share"]): row["auc"] for row in rows}
+    found: dict[str, list[tuple[float, bool]]] = {}
+    if len(shares) < 2 or len({row["family"] for row in rows}) > 1:
+        return found
+    seeds = sorted({row["training_seed"] for row in rows}, key=lambda seed: seed or 0)
+    for name in unique(row["test_set"] for row in rows):
+        for seed in seeds:
+            least, most = (place.get((name, seed, share)) for share in (shares[0], shares[-1]))
+            if least and most:
+                apart = most[1] > least[2] or most[2] < least[1]
+                found.setdefault(name, []).append((most[0] - least[0], apart))
+    return found
