@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import tempfile
 from dataclasses import astuple, dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 from evaluation import page, pictures
 from evaluation.extract import Extract, NoResults
 from evaluation.graphs import TITLES, Graph, available, graph, unique
 from evaluation.shelf import Shelf
 from lens.bench import one_line
+from lens.files import to_download
 from probes.figure import file_safe
 
 BASES: dict[str, str] = {"strength": "equal strengths", "cost": "equal cost, in nats per token"}
@@ -86,15 +85,9 @@ def card(shelf: Shelf, results: object, said: object) -> str:
 
 
 def written(view: View) -> list[str]:
-    """The picture and its numbers as files, in a folder of their own: PNG, SVG, CSV."""
-    folder = Path(tempfile.mkdtemp(prefix="hormesis-"))
+    """The picture and its numbers as files: PNG, SVG, CSV."""
     contents = {"png": as_png(view.graph), "svg": as_svg(view.graph).encode(), "csv": numbers(view.graph).encode()}
-    paths = []
-    for kind, content in contents.items():
-        path = folder / f"{view.title}.{kind}"
-        path.write_bytes(content)
-        paths.append(str(path))
-    return paths
+    return [to_download(f"{view.title}.{kind}", content) for kind, content in contents.items()]
 
 
 def numbers(graph: Graph) -> str:

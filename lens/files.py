@@ -1,8 +1,12 @@
 """Files that are either the old ones or the new ones, never half of each."""
 
+import atexit
 import contextlib
+import hashlib
 import os
+import shutil
 import tempfile
+from functools import cache
 from pathlib import Path
 
 
@@ -23,6 +27,22 @@ def write_atomically(path: Path, data: bytes | str) -> None:
             os.unlink(aside)
         raise
     flush_folder(path.parent)
+
+
+def to_download(name: str, content: bytes) -> str:
+    """The path of a file to hand to a visitor; the same content is the same file, and all go when the process ends."""
+    path = downloads() / hashlib.sha256(content).hexdigest()[:16] / name
+    if not path.exists():
+        write_atomically(path, content)
+    return str(path)
+
+
+@cache
+def downloads() -> Path:
+    """This process's own folder."""
+    folder = Path(tempfile.mkdtemp(prefix="hormesis-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def flush_folder(folder: Path) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 
 from lens.bench import NOBODY, Bench, Refused, one_line
 from lens.checkpoint import Checkpoint
+from lens.files import to_download
 from lens.head import Head
 from probes import page
 from probes.heatmap import HeadHistogram, Heatmap
@@ -62,14 +61,8 @@ def maps_to_save(sets: Sequence[ProbeSet]) -> dict[str, Heatmap]:
 
 
 def written(picture: Heatmap | HeadHistogram, formats: Sequence[str] = FORMATS) -> list[str]:
-    """A picture's files, in a folder of their own."""
-    folder = Path(tempfile.mkdtemp(prefix="hormesis-"))
-    paths = []
-    for kind in formats:
-        path = folder / f"{picture.title}.{kind}"
-        path.write_bytes(getattr(picture, f"to_{kind}")())
-        paths.append(str(path))
-    return paths
+    """A picture's files."""
+    return [to_download(f"{picture.title}.{kind}", getattr(picture, f"to_{kind}")()) for kind in formats]
 
 
 def fit_missing(bench: Bench, names: Sequence[str], on_progress: Callable[[str, int, int], None]) -> None:

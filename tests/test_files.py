@@ -55,3 +55,23 @@ def test_a_kill_before_the_rename_leaves_the_old_content(path: Path, moment: str
     ended = subprocess.run([sys.executable, "-c", code, str(path)], cwd=root, env={**os.environ}, check=False)
     assert ended.returncode == -signal.SIGKILL
     assert path.read_bytes() == OLD
+
+
+def test_what_a_visitor_takes_along_is_kept_once_and_goes_with_the_process() -> None:
+    """Another process hands out three contents under two names, one of them again and again."""
+    script = (
+        "from lens.files import to_download\n"
+        "for content in (b'1', b'2', b'1', b'1'): print(to_download('one.csv', content))\n"
+        "print(to_download('two.csv', b'3')); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        paths = [Path(process.stdout.readline().strip()) for _ in range(5)]
+        assert [path.read_bytes() for path in paths] == [b"1", b"2", b"1", b"1", b"3"]
+        assert len(set(paths)) == 3
+        assert {path.parents[1] for path in paths} == {paths[0].parents[1]}
+        process.communicate("\n")
+    assert not paths[0].parents[1].exists()
