@@ -33,6 +33,9 @@ AGAIN = "What it scored so far is kept where there is a cache: the same command 
 class ScorerStopped(RuntimeError):
     """The service will answer no text for now."""
 
+    scores: Sequence[float | None] = ()
+    """What the texts of the call had scored until then, in order; None where there is nothing yet."""
+
 
 class NoScore(Exception):
     """A request that brought nothing; its words are a kind of failure, and hold neither text nor key."""
@@ -113,20 +116,23 @@ class Remote:
     async def _all(self, texts: Sequence[str]) -> list[float | None]:
         """Requests side by side; the first that stops the scorer stops them all."""
         size, places = self.service.texts_at_once, asyncio.Semaphore(IN_FLIGHT)
+        scores: list[float | None] = [None] * len(texts)
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self.timeout)) as session:
 
-            async def in_its_place(some: Sequence[str]) -> list[float | None]:
+            async def in_its_place(part: slice) -> None:
                 async with places:
-                    return await self._scored(session, some)
+                    scores[part] = await self._scored(session, texts[part])
 
             try:
                 async with asyncio.TaskGroup() as group:
-                    parts = [texts[i : i + size] for i in range(0, len(texts), size)]
-                    tasks = [group.create_task(in_its_place(part)) for part in parts]
+                    for start in range(0, len(texts), size):
+                        group.create_task(in_its_place(slice(start, start + size)))
             except ExceptionGroup as failures:
                 stopped = failures.exceptions[0]
             else:
-                return [score for task in tasks for score in task.result()]
+                return scores
+        if isinstance(stopped, ScorerStopped):
+            stopped.scores = scores
         raise stopped
 
     async def _scored(self, session: aiohttp.ClientSession, texts: Sequence[str]) -> list[float | None]:

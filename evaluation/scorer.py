@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from evaluation.builtin_scorer import BuiltinScorer
 from evaluation.cache import ScoreCache, default_cache, text_sha
 from evaluation.classifier import Classifier
-from evaluation.remote import Remote
+from evaluation.remote import Remote, ScorerStopped
 from evaluation.services import SERVICES
 
 NAMES = ("builtin", *SERVICES)
@@ -57,17 +57,26 @@ class Cached:
         return [scores.get(sha) for sha in shas]
 
     def _fresh(self, texts: dict[str, str]) -> dict[str, float | None]:
-        """Ask the scorer, and store what it answered."""
-        scores = dict(zip(texts, self.scorer(list(texts.values())), strict=True))
+        """Ask the scorer, and store what it answered, even where it stopped half-way."""
+        try:
+            scores = dict(zip(texts, self.scorer(list(texts.values())), strict=True))
+        except ScorerStopped as stopped:
+            self._keep(dict(zip(texts, stopped.scores, strict=False)))
+            raise
+        found = self._keep(scores)
+        if not self.tells:
+            self.missing["not judged"] += len(scores) - len(found)
+        return scores
+
+    def _keep(self, scores: dict[str, float | None]) -> dict[str, float]:
+        """Store those that there are."""
         found = {sha: score for sha, score in scores.items() if score is not None}
         for score in found.values():
             if not 0 <= score <= 1:
                 raise ValueError(f"{self.name} gave a score of {score}; a scorer's scores lie between 0 and 1.")
-        if not self.tells:
-            self.missing["not judged"] += len(scores) - len(found)
         if self.cache:
             self.cache.keep(found)
-        return scores
+        return found
 
 
 def open_scorer(spec: str = "builtin", cache: str | Path | None = None) -> Cached:

@@ -234,6 +234,24 @@ def test_nothing_is_paid_for_twice_when_the_quota_ends_half_way(server: Hostile,
     assert sum(server.answered.values()) <= len(TEXTS) + 7  # at most those under way when it stopped
 
 
+def test_what_was_answered_before_the_quota_ended_is_kept_though_the_call_was_one(
+    server: Hostile, tmp_path: Path
+) -> None:
+    """Three requests go out together; the third is refused for good once the others have their answers."""
+    server.faults = {"number 69": ["429 after 1", "429", "…"]}
+
+    def scorer() -> Cached:
+        remote = asking(server, "openai")
+        return Cached(remote, ScoreCache(tmp_path / "scores.sqlite", remote.name, remote.version), remote.at_once)
+
+    with pytest.raises(ScorerStopped, match="over its quota"):
+        scorer()(TEXTS)
+    assert set(server.answered) == set(TEXTS[:64])
+    server.faults = {}
+    assert scorer()(TEXTS) == SCORES
+    assert server.answered == dict.fromkeys(TEXTS, 1)
+
+
 def test_an_unreachable_service_stops_the_scorer() -> None:
     service = replace(Perspective(ends=None), url="http://127.0.0.1:9/", per_second=1000.0)
     with pytest.raises(ScorerStopped, match="no connection"):
