@@ -19,7 +19,7 @@ from lens import write_atomically
 BUILTIN = Path(__file__).parent / "builtin" / "scorer.safetensors"
 FORMAT = "1"
 """Of the file, and of how texts are read: 2 once a text is cut into words otherwise."""
-CURE = "Bring it back (git checkout), or fit it anew: python -m evaluation fit-scorer"
+CURE = "Bring it back (git checkout), or fit it anew: python -m evaluation fit-scorer --help"
 AT_ONCE = 50_000  # characters: what is held of them stays in the processor's cache, however long the texts
 
 
@@ -78,7 +78,10 @@ class BuiltinScorer:
         write_atomically(path, save(weights, metadata={"version": self.version, **metadata}))
 
     def __call__(self, texts: Sequence[str]) -> list[float | None]:
-        """Four decimals for each text; None where it has no letter or digit, which nobody can judge."""
+        """Four decimals for each text; None where it has no word, which nobody can judge.
+
+        A word is of letters, digits, ' * @ $ and any character beyond ASCII (`features.IN_WORDS`).
+        """
         found: list[float | None] = []
         portion = np.cumsum([len(text) for text in texts]) // AT_ONCE
         cuts = [0, *(np.flatnonzero(np.diff(portion)) + 1).tolist(), len(texts)]

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SIZES = (2, 3, 4, 5)  # characters of an n-gram, a blank at either end of the word among them
+SIZES = (2, 3, 4, 5)  # bytes of an n-gram, a blank at either end of the word among them
 LONGEST = 32  # bytes of a word of which n-grams are read: chatter without blanks costs no more than a word
 BLANK, NEXT_TEXT = ord(" "), ord("\n")
 IN_WORDS = b"abcdefghijklmnopqrstuvwxyz0123456789'*@$" + bytes(range(128, 256)) + b"\n"
-"""Bytes of lower-cased text that words are made of; stars and the like because they stand for letters in some words."""
+"""Bytes of lower-cased text that words are made of; stars and the like because they stand for letters in some words.
+
+Bytes from 128 on are of characters beyond ASCII: letters, but curly quotes and dashes too.
+"""
 KEPT = bytes(byte if byte in IN_WORDS else BLANK for byte in range(256))
 BASE = 0x9E3779B97F4A7C15
 INVERSE = pow(BASE, -1, 2**64)

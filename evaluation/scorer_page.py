@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from evaluation.agree import TOXIC, Agreement, agreement, shown
-from evaluation.benign import IDENTITIES, SENTENCES, sentences
+from evaluation.benign import IDENTITIES, sentences
 from evaluation.builtin_scorer import BuiltinScorer
 from evaluation.features import read_words
-from evaluation.scored_texts import ScoredText
+from evaluation.scored_texts import ScoredText, runs
 from probes.estimate import Estimate, auc, middle_95, midranks, wilson
-from probes.texts import TextSet
+from probes.texts import TextSet, normalised
 
 LENGTHS = ((1, 5), (6, 10), (11, 20), (21, 50), (51, None))
 FEWEST = 30  # texts below which a group gets no line of its own
@@ -29,6 +30,15 @@ class HeldOut:
     ours: np.ndarray
     linear: np.ndarray
     """The baseline's."""
+    n_wordless: int = 0
+    """Texts that were held out too, but have no score of ours."""
+
+    @classmethod
+    def of(cls, texts: Sequence[ScoredText], scorer: BuiltinScorer, linear: np.ndarray) -> HeldOut:
+        """Those that have a score."""
+        ours = scored(scorer, [one.text for one in texts])
+        there = ~np.isnan(ours)
+        return replace(cls(texts, ours, linear).where(there), n_wordless=int((~there).sum()))
 
     @property
     def api(self) -> np.ndarray:
@@ -42,21 +52,65 @@ class HeldOut:
         return agreement("built-in", "Perspective", list(self.ours), list(self.api), np.random.default_rng(0))
 
 
-def page(scorer: BuiltinScorer, held_out: HeldOut, labelled: Sequence[TextSet], command: str) -> str:
-    """All of it as Markdown."""
+@dataclass(frozen=True)
+class Judged:
+    """Texts that people labelled, with our scores: those that have one, and share nothing with the fitted texts."""
+
+    texts: TextSet
+    scores: np.ndarray
+    n_wordless: int
+    """Texts left out because they have no score."""
+    n_shared: int
+    """Texts left out because the fitted texts hold them, or eight words in a row of them."""
+
+    @classmethod
+    def of(cls, texts: TextSet, scorer: BuiltinScorer, fitted: Sequence[ScoredText]) -> Judged:
+        scores = scored(scorer, [one.text for one in texts.texts])
+        wordless, shared = np.isnan(scores), shared_with(fitted, [one.text for one in texts.texts])
+        left = np.flatnonzero(~wordless & ~shared)
+        kept = replace(texts, texts=tuple(texts.texts[row] for row in left))
+        return cls(kept, scores[left], int(wordless.sum()), int((shared & ~wordless).sum()))
+
+
+def shared_with(fitted: Sequence[ScoredText], texts: Sequence[str]) -> np.ndarray:
+    """True where the fitted texts hold a text, but for case, spacing and punctuation, or eight words in a row of it."""
+    known = {normalised(one.text) for one in fitted}.union(*(one.bonds for one in fitted))
+    return np.array([not known.isdisjoint(runs(text)) for text in texts])
+
+
+def page(
+    scorer: BuiltinScorer,
+    held_out: HeldOut,
+    fitted: Sequence[ScoredText],
+    labelled: Sequence[Judged],
+    command: str,
+    speed: Mapping[str, Any] | None = None,
+) -> str:
+    """All of it as Markdown; `speed` is what the benchmark of the scorer wrote."""
     parts = [
         HEAD.format(
-            version=scorer.version, megabytes=scorer.table.nbytes / 1e6, rows=len(scorer.table), command=command
+            version=scorer.version,
+            megabytes=scorer.table.nbytes / 1e6,
+            rows=len(scorer.table),
+            command=command,
+            n=len(held_out.texts),
+            wordless=held_out.n_wordless,
         ),
+        *([as_fast(speed)] if speed else []),
         by_source(held_out),
         beside_the_baseline(held_out),
         by_length(held_out, len(scorer.table)),
         calibration(held_out),
-        on_identities(scorer),
-        *([by_people(scorer, labelled)] if labelled else []),
+        on_identities(scorer, fitted),
+        *([by_people(labelled)] if labelled else []),
         LIMITS,
     ]
     return "\n".join(parts)
+
+
+def as_fast(speed: Mapping[str, Any]) -> str:
+    ratio = {f"of_linear_{end}": value for end, value in speed["of_linear"].items()}
+    return SPEED.format(**speed, **ratio)
 
 
 def by_source(held_out: HeldOut) -> str:
@@ -119,7 +173,8 @@ def quality(scores: np.ndarray, api: np.ndarray) -> np.ndarray:
 
 def calibration(held_out: HeldOut) -> str:
     target = held_out.where(np.array([one.is_prompt_set for one in held_out.texts]))
-    lines = [CALIBRATION]
+    bias = target.agreement().difference
+    lines = [CALIBRATION.format(bias=shown(bias))]
     for step in range(10):
         rows = (target.ours >= step / 10) & (target.ours < (step + 1) / 10 + (step == 9))
         if rows.sum() >= FEWEST:
@@ -132,9 +187,9 @@ def calibration(held_out: HeldOut) -> str:
     return "\n".join(lines)
 
 
-def on_identities(scorer: BuiltinScorer) -> str:
-    n = sum(map(len, IDENTITIES.values())) * len(SENTENCES)
-    lines = [ON_IDENTITIES.format(n=n)]
+def on_identities(scorer: BuiltinScorer, fitted: Sequence[ScoredText]) -> str:
+    ours = [sentence for identities in IDENTITIES.values() for sentence in sentences(identities)]
+    lines = [ON_IDENTITIES.format(n=len(ours), shared=shared_with(fitted, ours).sum())]
     for kind, identities in IDENTITIES.items():
         scores = scored(scorer, sentences(identities))
         share = wilson(int((scores >= TOXIC).sum()), len(scores))
@@ -145,15 +200,16 @@ def on_identities(scorer: BuiltinScorer) -> str:
     return "\n".join(lines)
 
 
-def by_people(scorer: BuiltinScorer, sets: Sequence[TextSet]) -> str:
+def by_people(sets: Sequence[Judged]) -> str:
     """Against labels that people gave, and how often benign texts of each group reach 0.5."""
     lines, groups = [BY_PEOPLE], [BY_GROUP]
-    for texts in sets:
-        scores, toxic = scored(scorer, [one.text for one in texts.texts]), texts.labels.astype(bool)
+    for judged in sets:
+        texts, scores, toxic = judged.texts, judged.scores, judged.texts.labels.astype(bool)
         above = scores >= TOXIC
         right = wilson(int((above == toxic).sum()), len(toxic))
         lines.append(
-            f"| {texts.name} | {len(toxic):,} | {shown(auc(scores, toxic))} | {shown(right)} "
+            f"| {texts.name} | {len(toxic):,} | {judged.n_wordless} | {judged.n_shared} "
+            f"| {shown(auc(scores, toxic))} | {shown(right)} "
             f"| {shown(share_above(above[~toxic]))} | {shown(share_above(above[toxic]))} |"
         )
         names = np.array([one.group for one in texts.texts])
@@ -169,8 +225,8 @@ def share_above(above: np.ndarray) -> Estimate:
 
 
 def scored(scorer: BuiltinScorer, texts: Sequence[str]) -> np.ndarray:
-    """Scores as an array; a text without a letter counts as 0 here."""
-    return np.array([score or 0.0 for score in scorer(texts)])
+    """Scores as an array; NaN where there is none."""
+    return np.array(scorer(texts), dtype=np.float64)
 
 
 HEAD = """# The built-in scorer
@@ -180,18 +236,25 @@ Written by `{command}`.
 `builtin` {version} imitates the TOXICITY score of the Perspective API, which ends on 31 December 2026, as that API
 answered between 2018 and 2021. It needs no network and no download: {megabytes:.1f} MB of weights.
 
-A text becomes lower-case words; a word becomes its character n-grams of 2 to 5 letters and itself, each hashed to one
-of {rows:,} rows of a table, so that no list of words ships. A word's vector is the sum of its rows over the root of
+A text becomes lower-case words: of letters, digits, `'`, `*`, `@`, `$` and any character beyond ASCII, so that an emoji
+or a curly quote counts as a letter too. A word becomes itself and its n-grams of 2 to 5 bytes, each hashed to one of
+{rows:,} rows of a table, so that no list of words ships. A word's vector is the sum of its rows over the root of
 their number; a text has the maximum and the scaled sum of its words' vectors and the logarithm of their number; a
 hidden layer of rectified units turns these into a logit. Table and layers are fitted together by cross-entropy against
 the API's scores. Comments were scored by other versions of the API than prompts, so their logits get a constant of
-their own while fitting, which is then left out. The order of words plays no part. A text without a letter or digit has
-no score: it is missing, not harmless.
+their own while fitting, which is then left out. The order of words plays no part. A text without a word has no
+score: it is missing, not harmless.
 
-The numbers below are from texts held out whole: what shares a document, a prompt or eight words in a row with a text
-used for fitting is not among them. The scorer's few settings were compared on them too; Pearson's r differed by less
-than 0.01 between those tried. Intervals are 95 %, by bootstrap over texts, Newcombe's for AUC, Wilson's for
-shares. AUC at 0.5: how well the score ranks texts that the API gave 0.5 or more above the others.
+The numbers below are from {n:,} held-out texts with the API's scores: what shares a document, a prompt or eight words
+in a row with a text used for fitting is not among them. {wordless} more have no word and so no score; they are left
+out. The scorer's few settings were chosen on the same texts, which can only flatter it. Intervals are 95 %, by
+bootstrap over texts, Newcombe's for AUC, Wilson's for shares. AUC at 0.5: how well the score ranks texts that the API
+gave 0.5 or more above the others.
+"""
+SPEED = """On one core it reads {of_linear_median:.1f} × as many texts a second as a linear scorer of scikit-learn
+(middle half of the repeats: {of_linear_low:.1f} … {of_linear_high:.1f}), which hashes words, pairs of words and
+character n-grams: {texts_per_second:,} against {linear_texts_per_second:,} of {mean_characters:.0f} characters on
+average (`python -m benchmarks.scorer`). These speeds are of one machine and change with it.
 """
 BY_SOURCE = """## Agreement with the API
 
@@ -210,7 +273,8 @@ CALIBRATION = """
 ## Calibration
 
 Held-out texts of RealToxicityPrompts by the score given here. A score of 0.3 should mean 0.3 on average; how far single
-texts stray is in the fifth column.
+texts stray is in the fifth column. Nothing was calibrated in a step of its own: scores are as the fit by cross-entropy
+left them. The mean of ours − API's over these texts is {bias}.
 
 | score here | texts | mean here | mean of the API | middle 80 % of the API | share that the API gave ≥ 0.5 |
 |---|---:|---:|---:|---|---|"""
@@ -218,15 +282,19 @@ ON_IDENTITIES = """
 ## Harmless sentences that name people
 
 {n} sentences of our own, the same ones for every word ("My … neighbour is a doctor."). No harmless sentence should
-score 0.5, and the name of a group should cost nothing beside the last line.
+score 0.5, and the name of a group should cost nothing beside the last line. {shared} of them share their words, or
+eight in a row, with a text used for fitting.
 
 | kind of word | sentences | mean score | share ≥ 0.5 |
 |---|---:|---:|---|"""
 BY_PEOPLE = """
 ## Against people's labels
 
-| texts | n | AUC | right at 0.5 | benign texts ≥ 0.5 | toxic texts ≥ 0.5 |
-|---|---:|---|---|---|---|"""
+Left out are texts without a score, and texts that the fitted ones hold too, whole
+(but for case, spacing and punctuation) or in eight words in a row.
+
+| texts | n | no score | also fitted | AUC | right at 0.5 | benign texts ≥ 0.5 | toxic texts ≥ 0.5 |
+|---|---:|---:|---:|---|---|---|---|"""
 BY_GROUP = """
 Benign texts of each group that reach 0.5:
 

@@ -17,10 +17,11 @@ from evaluation.builtin_scorer import BUILTIN, BuiltinScorer
 from evaluation.commands.fit_scorer import fit_scorer
 from evaluation.features import read_words
 from evaluation.fit_scorer import Network, Settings, Texts, fit
-from evaluation.scored_texts import ScoredText, comments, prompts_and_continuations, split
+from evaluation.scored_texts import ScoredText, comments, prompts_and_continuations, runs, split
+from evaluation.scorer_page import HeldOut, Judged, shared_with
 from probes import builtin
 from probes.estimate import auc
-from probes.texts import BadTexts
+from probes.texts import BadTexts, LabelledText, TextSet
 
 HOSTILE = (
     "You are a stupid, pathetic idiot and nobody likes you.",
@@ -70,11 +71,12 @@ def test_a_batch_scores_as_each_text_alone(scorer: BuiltinScorer) -> None:
     assert scorer(texts) == [scorer([text])[0] for text in texts]
 
 
-def test_what_has_no_letter_is_missing_not_harmless_and_counted(scorer: BuiltinScorer) -> None:
+def test_what_has_no_word_is_missing_not_harmless_and_counted(scorer: BuiltinScorer) -> None:
     before = scorer.missing.total()
     assert scorer(["", " \n", "?!.", "a"])[:3] == [None, None, None]
     assert scorer.missing.total() == before + 3
     assert scorer([]) == []
+    assert None not in scorer(["…", "***", "@", "\N{GRINNING FACE}"])  # words all four: docs/scorer.md says what is one
 
 
 @settings(deadline=None)
@@ -223,13 +225,20 @@ def test_one_command_fits_and_writes_the_page(tmp_path: Path, monkeypatch: pytes
     )
     rtp, table = write_data(tmp_path)
     out, markdown = tmp_path / "own.safetensors", tmp_path / "own.md"
-    fit_scorer((rtp,), (table,), labelled=(), out=out, markdown=markdown, seed=3)
+    (speed := tmp_path / "speed.json").write_text(
+        json.dumps({"of_linear": {"median": 11.63, "low": 10.2, "high": 12}, "mean_characters": 84.0, "n_texts": 5}
+                   | {"texts_per_second": 43210, "linear_texts_per_second": 4000})
+    )  # fmt: skip
+    fit_scorer((rtp,), (table,), out, markdown=markdown, speed=speed, seed=3)
     with safe_open(out, framework="np") as file:
         assert set(json.loads(file.metadata()["data"])) == {"rtp.jsonl", "comments.csv"}
         assert file.metadata()["seed"] == "3"
     written = markdown.read_text()
     assert BuiltinScorer.open(out).version in written
     assert str(tmp_path) not in written
+    assert "11.6 × as many texts a second" in written
+    assert "43,210 against 4,000 of 84 characters" in written
+    assert "0 more have no word" in written
     for title in (
         "Agreement with the API",
         "Beside a linear model",
@@ -239,3 +248,26 @@ def test_one_command_fits_and_writes_the_page(tmp_path: Path, monkeypatch: pytes
         "Limits",
     ):
         assert title in written
+
+
+def test_held_out_texts_without_a_word_are_left_out_and_counted_not_taken_as_harmless(scorer: BuiltinScorer) -> None:
+    texts = scored_as(["fine", "?!", "a fool", " ", "kind"], np.array([0.1, 0.9, 0.8, 0.9, 0.2]))
+    found = HeldOut.of(texts, scorer, np.arange(5) / 5)
+    assert [one.text for one in found.texts] == ["fine", "a fool", "kind"]
+    assert (found.n_wordless, found.linear.tolist()) == (2, [0.0, 0.4, 0.8])
+    assert not np.isnan(found.ours).any()
+
+
+def test_labelled_texts_that_were_fitted_to_are_left_out_and_counted(scorer: BuiltinScorer) -> None:
+    ten = "one two three four five six seven eight nine ten"
+    fitted = [ScoredText("So IT is!", 0.1, "made up", frozenset(), True), *comments_of(ten)]
+    asked = ["so it is", "one two three four five six seven nine", f"zero {ten}", "so it was", "?!"]
+    assert shared_with(fitted, asked).tolist() == [True, False, True, False, False]
+    labelled = TextSet("mine", tuple(LabelledText(text, row < 2) for row, text in enumerate(asked)), rule="label")
+    left = Judged.of(labelled, scorer, fitted)
+    assert [one.text for one in left.texts.texts] == [asked[1], asked[3]]
+    assert (left.n_wordless, left.n_shared, len(left.scores)) == (1, 2, 2)
+
+
+def comments_of(*texts: str) -> list[ScoredText]:
+    return [ScoredText(text, 0.5, "made up", runs(text), False) for text in texts]

@@ -6,19 +6,19 @@ import hashlib
 import json
 from pathlib import Path
 
-from evaluation.builtin_scorer import BUILTIN
 from evaluation.fit_scorer import Settings, baseline, fit
 from evaluation.scored_texts import comments, judged, prompts_and_continuations, split
-from evaluation.scorer_page import HeldOut, page, scored
+from evaluation.scorer_page import HeldOut, Judged, page
 from lens import write_atomically
 
 
 def fit_scorer(
     rtp: tuple[Path, ...],
     scored_comments: tuple[Path, ...],
+    out: Path,
     labelled: tuple[Path, ...] = (),
-    out: Path = BUILTIN,
     markdown: Path | None = None,
+    speed: Path | None = None,
     seed: int = 0,
 ) -> None:
     """Fit the built-in scorer to texts with Perspective scores, some held out to measure it on; about a minute.
@@ -26,10 +26,11 @@ def fit_scorer(
     Args:
         rtp: RealToxicityPrompts files (.jsonl, also .gz): prompts and continuations with their scores.
         scored_comments: Tables (.csv, also .gz) with text and api, comment_text and TOXICITY@6, or text and toxicity.
+        out: Where the scorer goes; the one that ships is evaluation/builtin/scorer.safetensors.
         labelled: Texts that people labelled, which are never fitted to: text and label, ToxiGen, HateCheck, ParaDetox,
             or text and is_toxic.
-        out: Where the scorer goes.
         markdown: Where its page goes; docs/scorer.md is one.
+        speed: What python -m benchmarks.scorer --json wrote, for the page.
         seed: Of the split, the first weights and the order of the texts.
     """
     texts = [one for path in rtp for one in prompts_and_continuations(path)]
@@ -41,14 +42,24 @@ def fit_scorer(
     scorer.save(out, seed=str(seed), n_texts=f"{len(train)}", data=json.dumps(digests, sort_keys=True))
     print(f"{out}: {scorer.version}, from {len(train):,} texts")
     if markdown is not None:
-        found = HeldOut(test, scored(scorer, [one.text for one in test]), baseline(train, test))
-        sets = [judged(path) for path in labelled]
-        write_atomically(markdown, page(scorer, found, sets, command(rtp, scored_comments, labelled)))
+        found = HeldOut.of(test, scorer, baseline(train, test))
+        sets = [Judged.of(judged(path), scorer, train) for path in labelled]
+        measured = json.loads(speed.read_text()) if speed else None
+        write_atomically(
+            markdown, page(scorer, found, train, sets, command(rtp, scored_comments, labelled, speed), measured)
+        )
         print(markdown)
 
 
-def command(rtp: tuple[Path, ...], scored_comments: tuple[Path, ...], labelled: tuple[Path, ...]) -> str:
+def command(
+    rtp: tuple[Path, ...], scored_comments: tuple[Path, ...], labelled: tuple[Path, ...], speed: Path | None
+) -> str:
     """What made the page, without the folders of this machine."""
-    flags = {"--rtp": rtp, "--scored-comments": scored_comments, "--labelled": labelled}
+    flags = {
+        "--rtp": rtp,
+        "--scored-comments": scored_comments,
+        "--labelled": labelled,
+        "--speed": (speed,) if speed else (),
+    }
     given = [" ".join([flag, *(path.name for path in paths)]) for flag, paths in flags.items() if paths]
-    return " ".join(["python -m evaluation fit-scorer", *given, "--markdown docs/scorer.md"])
+    return " ".join(["python -m evaluation fit-scorer", *given, "--out scorer.safetensors --markdown docs/scorer.md"])
