@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from evaluation.compare import extract
 from evaluation.extract import Extract
 from evaluation.paper import PLANS, TABLE_1, TENTH, statements, verdict
 from evaluation.report import Finding, page, put_to_test
-from evaluation.report_tables import KL_MEANS
+from evaluation.report_tables import KL_MEANS, kl_sentences
 from evaluation.report_transfer import detection
 from probes.estimate import Estimate
 
@@ -133,6 +134,9 @@ def test_costs_in_kl_stand_beside_the_papers_with_their_seeds(paperlike: tuple[E
     each = ", ".join(f"{seed:+.3f}" for seed in one.each)
     assert f"iti@8 {KL_MEANS[verdict(one.difference, +1, one.each)]} ({one.difference.value:+.3f} [" in said
     assert f"seeds {each})" in said
+    for seeds, says in (((0.1, 0.3), "iti@8 pays more than the clean one (+0.200 "), ((-0.1, 0.5), "iti@8 with seeds")):
+        planted = replace(one, difference=Estimate(0.2, 0.1, 0.3, 30), each=seeds)
+        assert says in " ".join(kl_sentences(replace(shown, comparisons=(planted,))))
 
 
 def test_how_near_equal_cost_came_is_measured(paperlike: tuple[Extract, list[Finding], str]) -> None:
