@@ -106,7 +106,10 @@ def open_prompts(spec: str, seed: int = 0) -> PromptSet:
 
 
 def fitted(prompt: Prompt, lens: Lens, room: int) -> Fitted:
-    """A prompt in at most `room` tokens: whole demonstrations are left out first, from the left, then words."""
+    """A prompt in at most `room` tokens: whole demonstrations are left out first, from the left, then words.
+
+    Blanks before the first word are left out before it is.
+    """
     text = prompt.text
     for dropped in range(max(1, len(prompt.demonstrations))):
         if dropped:
