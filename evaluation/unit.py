@@ -19,6 +19,7 @@ from evaluation.plans import AskedPlan
 from evaluation.prompts import Prompt, fitted
 from evaluation.scorer import Scorer, open_scorer
 from lens import Checkpoint, Lens, open_lens
+from lens.opening import resolve_dtype
 from probes.estimate import Estimate
 from steering import Generation, Plan, Row, Sampling, Steering, cost, fit, generate
 from steering.calibrate import Calibration
@@ -51,9 +52,11 @@ class Subject:
     dtype: str
 
     @classmethod
-    def of(cls, found: Checkpoint, dtype: str) -> Subject:
-        family = str(found.card.get("family") or found.name)
-        return cls(str(found.folder), found.name, found.fingerprint, found.toxic_share, family, found.seed, dtype)
+    def of(cls, found: Checkpoint, dtype: str | None = None) -> Subject:
+        """`dtype`: a number format by name, by default the one the checkpoint opens in."""
+        family, numbers = str(found.card.get("family") or found.name), str(resolve_dtype(dtype, found))
+        about = found.name, found.fingerprint, found.toxic_share, family, found.seed, numbers.removeprefix("torch.")
+        return cls(str(found.folder), *about)
 
     @property
     def named(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import tyro
 
 from lens import Lens, open_lens
+from lens.terminal import progress
 from probes.lexicon import Lexicon, mask
 from probes.texts import open_texts
 from steering import methods
@@ -222,12 +223,6 @@ def live(steps: Iterator[Step], rows: Sequence[Row], hide: Callable[[str], str])
         for step in steps:
             screen.update(Text(page(rows, step, hide)))
             yield step
-
-
-def progress(words: str = "") -> None:
-    """One line that is written over, where someone is watching; nothing clears it."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[2K{words}", end="", file=sys.stderr, flush=True)
 
 
 def fitting(done: int, total: int) -> None:

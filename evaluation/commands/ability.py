@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +16,8 @@ from evaluation.held_out import held_out
 from evaluation.plans import read_plan
 from evaluation.results import Results
 from evaluation.unit import Bench, Subject
-from lens.opening import locate, resolve_dtype
+from lens.opening import locate
+from lens.terminal import progress
 from steering.options import Machine
 
 MACHINE = Machine(threads=1)
@@ -62,11 +62,10 @@ def ability(
         results = closing.enter_context(Results(out)) if out else None
         known = {(row["unit"], row["plan"]): row for row in results.rows("ability")} if results else {}
         for found in map(locate, checkpoints):
-            dtype = str(resolve_dtype(machine.dtype, found)).removeprefix("torch.")
-            subject = Subject.of(found, dtype)
+            subject = Subject.of(found, machine.dtype)
             units = [AbilityUnit(subject, asked, Path(text).name, words, task) for task in drawn]
             todo = [unit for unit in units if not {(unit.id, plan.label) for plan in asked} <= known.keys()]
-            for rows in measured(todo, bench, progress):
+            for rows in measured(todo, bench, asking):
                 known |= {(row["unit"], row["plan"]): row for row in rows}
                 if results:
                     results.append(rows)
@@ -89,7 +88,5 @@ def told(unit: AbilityUnit, found: Sequence[Ability]) -> str:
     return "\n".join(lines)
 
 
-def progress(task: str, done: int, total: int) -> None:
-    """One line that is written over, where someone is watching."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[2K{task}, {done:,} of {total:,}\r", end="", file=sys.stderr, flush=True)
+def asking(task: str, done: int, total: int) -> None:
+    progress(f"{task}, {done:,} of {total:,}\r")  # what is printed next begins here

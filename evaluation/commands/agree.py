@@ -12,10 +12,10 @@ import numpy as np
 import tyro
 
 from evaluation.agree import agreement, picture
-from evaluation.commands.score import progress
 from evaluation.rows import Placed, batches, number, read, text
 from evaluation.scorer import AT_ONCE, open_scorer
 from lens.files import write_atomically
+from lens.terminal import progress
 
 COLUMN = "column:"
 Spec = Annotated[str, tyro.conf.Positional]

@@ -11,6 +11,7 @@ import tyro
 from evaluation.cache import text_sha
 from evaluation.rows import batches, read, text
 from evaluation.scorer import Cached, open_scorer
+from lens.terminal import progress
 
 
 def score(
@@ -48,9 +49,3 @@ def line(words: str, found: float | None, scorer: Cached) -> str:
     """What is known of one text, without the text."""
     row = {"text_sha": text_sha(words), "score": found, "scorer": scorer.name, "version": scorer.version}
     return json.dumps(row)
-
-
-def progress(words: str = "") -> None:
-    """One line that is written over, where someone is watching; nothing clears it."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[2K{words}", end="", file=sys.stderr, flush=True)

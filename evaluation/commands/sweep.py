@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,10 +14,11 @@ from evaluation.prompts import open_prompts
 from evaluation.results import Results
 from evaluation.scorer import Scorer, open_scorer
 from evaluation.services import SERVICES
-from evaluation.sweep import Progress, Sweep, here, measure
+from evaluation.sweep import Sweep, here, measure
 from evaluation.toxicity import PRESETS
 from evaluation.unit import Bench, Subject
-from lens.opening import locate, resolve_dtype
+from lens.opening import locate
+from lens.terminal import progress
 from steering.options import Machine
 
 MACHINE = Machine(threads=1)
@@ -65,7 +65,7 @@ def sweep(
     opened = {spec: scorer(spec) for spec in scorers}
     found = [locate(name) for name in checkpoints]
     asked = Sweep(
-        tuple(Subject.of(one, str(resolve_dtype(machine.dtype, one)).removeprefix("torch.")) for one in found),
+        tuple(Subject.of(one, machine.dtype) for one in found),
         tuple(read_plan(plan, probes) for plan in plans),
         tuple(open_prompts(spec) for spec in prompts),
         seeds,
@@ -83,17 +83,11 @@ def sweep(
             from evaluation.spread import spread  # Ray takes half a second to import, and is an extra
 
             engine = stack.enter_context(spread(ray, workers, machine.device, machine.threads or 1, scorer))
-        measure(asked, results, engine, show)
-    show()
+        measure(asked, results, engine, progress)
+    progress()
     print(f"{out}/rows.jsonl")
 
 
 def scorer(spec: str) -> Scorer:
     """The built-in scorer is faster than the cache."""
     return open_scorer(spec, "none" if spec == "builtin" else None)
-
-
-def show(progress: Progress | str = "") -> None:
-    """One line that is written over, where someone is watching."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[2K{progress}", end="", file=sys.stderr, flush=True)

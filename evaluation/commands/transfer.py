@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +12,8 @@ import tyro
 from evaluation.results import Results
 from evaluation.transfer import Detection, compare, detect, some_of, two_styles
 from evaluation.unit import Subject
-from lens.opening import locate, resolve_dtype
+from lens.opening import locate
+from lens.terminal import progress
 from probes.probe import ProbeSet
 from probes.store import BY_GROUP
 from probes.texts import open_texts
@@ -64,10 +64,10 @@ def transfer(
     with ExitStack() as closing:
         results = closing.enter_context(Results(out)) if out else None
         for checkpoint in map(locate, checkpoints):
-            subject = Subject.of(checkpoint, str(resolve_dtype(machine.dtype, checkpoint)).removeprefix("torch."))
+            subject = Subject.of(checkpoint, machine.dtype)
             lens, known = machine.open(str(checkpoint.folder)), ProbeSet.load(checkpoint, probes)
             for one in sets:
-                found = detect(lens, known, one, progress)
+                found = detect(lens, known, one, reading)
                 print(told(found, first.setdefault(one.digest, found)), flush=True)
                 if results:
                     results.append([found.row(subject, np.random.default_rng(0))])
@@ -94,7 +94,5 @@ def told(found: Detection, first: Detection) -> str:
     return "\n".join(lines)
 
 
-def progress(done: int, total: int) -> None:
-    """One line that is written over, where someone is watching."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[2KReading, {done:,} of {total:,}\r", end="", file=sys.stderr, flush=True)
+def reading(done: int, total: int) -> None:
+    progress(f"Reading, {done:,} of {total:,}\r")  # what is printed next begins here
