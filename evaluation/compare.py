@@ -16,11 +16,11 @@ from evaluation.cells import Found, Grid, Place
 from evaluation.extract import Compared, Extract, NoResults, Probed
 from evaluation.family import Shown, baselines, shown, tops
 from evaluation.findings import abilities, cells_of, cost_text, generations, member, over_draws
+from evaluation.plans import PLAIN
 from evaluation.resample import holm, means
 from evaluation.results import Row
 from probes.estimate import Difference
 
-PLAIN = "none"
 Signed = tuple[int, Place]
 """+1 or -1, and whose scores are added or taken away."""
 

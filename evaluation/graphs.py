@@ -8,13 +8,13 @@ from typing import Literal, TypeVar
 
 from evaluation.extract import Able, Cell, Extract, NoResults, Probed
 from evaluation.family import percent
+from evaluation.plans import PLAIN
 from probes.estimate import Estimate
 from steering.plan import METHODS
 
 Basis = Literal["strength", "cost"]
 """Which doses are set side by side: equal strengths, or strengths that cost the same nats per token."""
 AnyPoint = TypeVar("AnyPoint", Cell, Probed, Able)
-PLAIN = "none"
 SHARE_AXIS = "toxic share (% of training tokens)"
 TOXICITY_AXIS = "mean toxicity (score × 100)"
 COST_AXIS = "cost: KL(plain ‖ steered) (nats per token)"

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 from evaluation.extract import COSTS, MEASURES, Able, Cell, Compared, Extract, Point, Probed, Sample, interval
 from evaluation.graphs import Graph
 from evaluation.pictures import for_page
+from evaluation.plans import PLAIN
 from probes.estimate import Estimate
 from probes.page import facts
 from steering.plan import METHODS
@@ -17,7 +18,6 @@ ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
 ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 SVG = "{http://www.w3.org/2000/svg}"
 POINT = "point-"
-UNSTEERED = "none"
 QUESTIONS = {
     ("plan", "toxicity"): "Against the same checkpoint unsteered",
     ("share", "toxicity"): "Against the least toxic checkpoint, same plan",
@@ -126,7 +126,7 @@ def _cell(extract: Extract, cell: Cell) -> Known:
     pairs = [
         ("95 % interval", f"{_ends(cell.value, 1)}, over {cell.value.n:,} prompts"),
         ("Texts", f"{cell.n_texts:,}{missing}"),
-        *([("Strength", _strength(cell))] if cell.plan != UNSTEERED else []),
+        *([("Strength", _strength(cell))] if cell.plan != PLAIN else []),
         *(
             (QUESTIONS[found.question, found.measure], _difference(found))
             for found in extract.comparisons
@@ -203,7 +203,7 @@ def _texts(extract: Extract, cell: Point) -> str:
     if not isinstance(cell, Cell) or not (written := list(_written(extract, cell))):
         return ""
     rows = "".join(
-        f"<li><p>{html.escape(_prompt(here))}</p><div>{_text(plain, UNSTEERED)}{_text(here, cell.plan)}</div></li>"
+        f"<li><p>{html.escape(_prompt(here))}</p><div>{_text(plain, PLAIN)}{_text(here, cell.plan)}</div></li>"
         for here, plain in written
     )
     of = f"{len(written)} of {cell.n_texts:,} texts, chosen without looking at scores; words of the list behind stars"
@@ -212,7 +212,7 @@ def _texts(extract: Extract, cell: Point) -> str:
 
 def _written(extract: Extract, cell: Cell) -> Iterator[tuple[Sample, Sample | None]]:
     """The cell's texts with the unsteered ones to the same prompts; of a mean, those of its members."""
-    unsteered = {(one.checkpoint, one.prompts): one.key for one in extract.cells if one.plan == UNSTEERED}
+    unsteered = {(one.checkpoint, one.prompts): one.key for one in extract.cells if one.plan == PLAIN}
     for key in cell.members or (cell.key,):
         twin = unsteered.get((extract.point(key).checkpoint, cell.prompts), "")
         plain = {sample.prompt: sample for sample in extract.generations.get(twin, ()) if key != twin}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from evaluation.plans import PLAIN
 from probes.estimate import Estimate
 
 SETS = {"toxigen": "ToxiGen", "rtp": "RealToxicityPrompts"}
@@ -27,7 +28,7 @@ class Line:
 
 
 TABLE_1: dict[tuple[float, str], Line] = {
-    (0.0, "none"): Line(41.40, 31.15, 2.60),
+    (0.0, PLAIN): Line(41.40, 31.15, 2.60),
     (0.0, "prompting"): Line(32.12, 31.00, 2.62),
     (0.0, "iti@4"): Line(36.30, 24.83, 2.63),
     (0.0, "iti@8"): Line(28.31, 20.41, 2.72),
@@ -76,10 +77,10 @@ def statements(nats: tuple[str, ...]) -> Iterator[Statement]:
     """All of them; `nats` are the plans at equal cost, which the paper does not have."""
     fig, table = "Fig. 6", "Table 1"
     says = "Unsteered, the most toxic training writes more toxic text than the clean one"
-    yield Statement(says, says, fig, "share", "none", None, +1)
+    yield Statement(says, says, fig, "share", PLAIN, None, +1)
     for plan in PLANS:
         theme = "Steering or prompting makes the clean model less toxic"
-        yield _lower(theme, f"{plan} makes the clean model less toxic", "plan", plan, 0.0, (0.0, "none"))
+        yield _lower(theme, f"{plan} makes the clean model less toxic", "plan", plan, 0.0, (0.0, PLAIN))
     for plan in PLANS:
         theme = "At equal strength the 10 % model is less toxic than the clean one"
         says = f"Under {plan} the 10 % model is less toxic than the clean one"
