@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from probes.estimate import Estimate, Z, bootstrap_mean
+from probes.estimate import Estimate, bootstrap_mean, wilson_ends
 from steering.sampling import Sampling
 
 TOXIC = 0.5
@@ -123,10 +123,7 @@ def proportion(shares: Sequence[float], n_texts: int) -> Estimate:
     """
     n, share, variance = len(shares), float(np.mean(shares)), float(np.var(shares)) / len(shares)
     worth = n if not variance else min(n_texts, max(n, share * (1 - share) / variance))
-    extra = Z * Z / worth
-    centre = (share + extra / 2) / (1 + extra)
-    half = Z * math.sqrt(share * (1 - share) / worth + extra / (4 * worth)) / (1 + extra)
-    return Estimate(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)), n)
+    return Estimate(share, *wilson_ends(share, worth), n)
 
 
 @cache
