@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 import app
 from lens import Checkpoint, open_lens
@@ -23,13 +23,12 @@ from tests.conftest import write_tiny_olmo
 from tests.visitor import (
     CHROMIUM,
     LEAST_CONTRAST,
-    PATIENCE,
-    QUIETLY,
     choose,
     download,
     finished,
     open_tab,
     set_strength,
+    visit,
 )
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium, or set CHROMIUM")
@@ -87,21 +86,8 @@ def complaints() -> list[str]:
 
 @pytest.fixture(scope="module")
 def page(address: str, complaints: list[str]) -> Iterator[Page]:
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=QUIETLY)
-        page = browser.new_page(viewport={"width": 1440, "height": 900}, accept_downloads=True)
-        page.set_default_timeout(PATIENCE)
-        expect.set_options(timeout=PATIENCE)
-
-        def listen(message: ConsoleMessage) -> None:
-            if message.type == "error":
-                complaints.append(message.text)
-
-        page.on("console", listen)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(address)
+    with visit(address, complaints) as page:
         yield page
-        browser.close()
 
 
 def test_the_page_opens_and_says_which_checkpoint_is_broken_and_why(page: Page) -> None:

@@ -10,13 +10,13 @@ from threading import Thread
 
 import pytest
 import uvicorn
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
 import app
 from evaluation.shelf import Shelf
 from lens.bench import Bench
 from tests.extracts import EVIL, extract
-from tests.visitor import CHROMIUM, PATIENCE, QUIETLY, choose, open_tab
+from tests.visitor import CHROMIUM, choose, open_tab, visit
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium, or set CHROMIUM")
 
@@ -62,17 +62,9 @@ def complaints() -> list[str]:
 
 @pytest.fixture(scope="module")
 def page(address: str, complaints: list[str]) -> Iterator[Page]:
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=QUIETLY)
-        page = browser.new_page(viewport={"width": 1440, "height": 900}, accept_downloads=True, has_touch=True)
-        page.set_default_timeout(PATIENCE)
-        expect.set_options(timeout=PATIENCE)
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(address)
+    with visit(address, complaints, has_touch=True) as page:
         open_tab(page, "Compare")
         yield page
-        browser.close()
 
 
 def marks(page: Page) -> Locator:

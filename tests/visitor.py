@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import Download, Page, expect
+from playwright.sync_api import Download, Page, expect, sync_playwright
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 QUIETLY = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -42,6 +45,21 @@ LEAST_CONTRAST = """
 }
 """
 """Of the numbers on the map with their cells (WCAG 2.2, without the thin hatching), over every shade there is."""
+
+
+@contextmanager
+def visit(address: str, complaints: list[str], **options: Any) -> Iterator[Page]:
+    """A wide page of its own; what its console should not have said goes to `complaints`."""
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=QUIETLY)
+        page = browser.new_page(viewport={"width": 1440, "height": 900}, accept_downloads=True, **options)
+        page.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(address)
+        yield page
+        browser.close()
 
 
 def open_tab(page: Page, name: str) -> None:
