@@ -40,8 +40,6 @@ class Ability:
     correct: Bool[np.ndarray, "question"]
     chance: float
     """Share that a blind guess gets right."""
-    n_choices: int
-    """Of the question with the most."""
     n_left_out: int
     """Questions that do not fit into the context; whatever is compared leaves out the same ones."""
     digest: str
@@ -110,7 +108,7 @@ def abilities(
             on_progress(task.name, done, len(fitting))
     sizes = [len(one.question.choices) for one in fitting]
     chance, digest = float(np.mean([1 / size for size in sizes])), _digest(task, fitting)
-    return [Ability(task.name, row, chance, max(sizes), len(asked) - len(fitting), digest) for row in correct]
+    return [Ability(task.name, row, chance, len(asked) - len(fitting), digest) for row in correct]
 
 
 def difference(a: Ability, b: Ability, rng: np.random.Generator) -> Difference:

@@ -18,7 +18,7 @@ Every mark of a picture has the SVG id `point-<key>`; `extract.point(key)` is th
 of which has `key`, `title`, `value` (an Estimate) and `in_words()`. A key holds no spaces: `demo-10/iti@8/rtp`,
 `demo-10-mean/iti@8/rtp` (mean over training seeds, whose `members` are the keys of the checkpoints' own cells),
 `demo-10/probes/toxigen`, `demo-10/iti@8/ability/mmlu`. Generations are kept for checkpoints' own cells; those of a mean
-are its members' (`extract.texts(key)`). All cells of a prompt set show the same prompts with the same seed, chosen
+are its members'. All cells of a prompt set show the same prompts with the same seed, chosen
 without looking at scores. Prompts are named, not quoted: their sets do not ship.
 """
 
@@ -257,12 +257,6 @@ class Extract:
         if key not in self.points:
             raise NoResults(f"{self.name} has no point {key[:80]!r}.")
         return self.points[key]
-
-    def texts(self, key: str) -> tuple[Sample, ...]:
-        """Generations of a cell, or of all members of a mean; none for a probe or an ability."""
-        if not isinstance(cell := self.point(key), Cell):
-            return ()
-        return tuple(sample for one in cell.members or (key,) for sample in self.generations.get(one, ()))
 
     def to_json(self) -> str:
         return as_json.text({"format": FORMAT, **as_json.plain(self)})

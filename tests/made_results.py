@@ -163,7 +163,6 @@ def abilities(
             **checkpoint(share, training_seed),
             "plan": "none",
             "task": task,
-            "n_choices": 4,
             "chance": 0.25,
             "correct": (rng.random(n) < right).astype(int).tolist(),
             "digest": "f" * 64,

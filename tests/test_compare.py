@@ -335,8 +335,10 @@ def test_every_cell_keeps_generations_of_the_same_prompts_with_listed_words_mask
     assert len(prompts) == 1
     assert len(next(iter(prompts))) == 8
     assert word not in found.to_json()
-    assert len(found.texts("demo-10-mean/iti@8/rtp")) == 16
-    assert {sample.text for sample in found.texts("demo-10/none/rtp")} == {
+    mean = found.point("demo-10-mean/iti@8/rtp")
+    assert isinstance(mean, Cell)
+    assert sum(len(found.generations[member]) for member in mean.members) == 16
+    assert {sample.text for sample in found.generations["demo-10/none/rtp"]} == {
         f" they are {word[0]}{'*' * (len(word) - 1)}"
     }
 
