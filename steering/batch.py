@@ -59,7 +59,6 @@ class Batch:
         self._noise_keys = [noise_key(sampling.seed, tokens_of[prompt], sample) for prompt, sample in chances]
         self._noise_of = torch.tensor(noise_of)
         self.words = [Words(lens) for _ in rows]
-        self.tokens: list[list[int]] = [[] for _ in rows]
         self.live = set(range(len(rows)))
         """Rows that still grow."""
         self._batch = list(range(len(rows)))
@@ -162,7 +161,7 @@ class Batch:
     def _noise(self) -> Float[Tensor, "noise vocab"] | None:
         if self._sampling.temperature == 0:
             return None
-        noise = torch.stack([noise_at(key, self._n_steps, self._lens.n_vocab) for key in self._noise_keys])
+        noise = noise_at(self._noise_keys, self._n_steps, self._lens.n_vocab)
         if not self._noise_in_turn:
             noise = noise[self._noise_of]
         return noise.to(self._lens.device)
@@ -171,9 +170,9 @@ class Batch:
         if token == self._lens.eos:
             self.live.discard(row)
             return
-        self.tokens[row].append(token)
-        self.words[row].add(token)
-        if len(self.tokens[row]) >= self._room[row]:
+        written = self.words[row].tokens
+        written.append(token)
+        if len(written) >= self._room[row]:
             self.live.discard(row)
 
     def _drop_finished(self) -> None:

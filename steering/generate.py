@@ -58,8 +58,8 @@ def generate(
     while batch.live and not (stop is not None and stop.is_set()):
         batch.advance()
     return [
-        Generation(words.text, tuple(tokens), receipt)
-        for words, tokens, receipt in zip(batch.words, batch.tokens, batch.receipts, strict=True)
+        Generation(words.text, tuple(words.tokens), receipt)
+        for words, receipt in zip(batch.words, batch.receipts, strict=True)
     ]
 
 
@@ -81,7 +81,7 @@ def interleaved(streams: Sequence[Iterator[Step]]) -> Iterator[list[Step]]:
 def _step(batch: Batch) -> Step:
     return Step(
         [words.text for words in batch.words],
-        [len(tokens) for tokens in batch.tokens],
+        [len(words.tokens) for words in batch.words],
         [row not in batch.live for row in range(len(batch.words))],
         batch.receipts,
     )

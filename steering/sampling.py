@@ -14,8 +14,11 @@ from hashlib import blake2b
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+AT_ONCE = 2**18
+"""Numbers that a CPU goes over at once: they stay in its cache, and their memory is not asked for anew each time."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +51,21 @@ def noise_key(seed: int, prompt: Sequence[int], sample: int) -> int:
     return int.from_bytes(blake2b(content.encode(), digest_size=16, person=b"hormesis noise").digest(), "little")
 
 
-def noise_at(key: int, step: int, n_vocab: int) -> Float[Tensor, "vocab"]:
+def noise_at(keys: Sequence[int], step: int, n_vocab: int) -> Float[Tensor, "key vocab"]:
     """Standard Gumbel noise for one step. Philox is counter-based, so any step is drawn without the ones before it.
 
     Each token's value comes from 32 bits of its own: a larger vocabulary continues a smaller one's noise.
     """
-    words = np.random.Philox(key=key, counter=step << 64).random_raw((n_vocab + 1) // 2)
-    bits = words.astype("<u8", copy=False).view("<u4")[:n_vocab].astype(np.float32)
+    n_words = (n_vocab + 1) // 2
+    words = np.stack([np.random.Philox(key=key, counter=step << 64).random_raw(n_words) for key in keys])
+    bits = words.astype("<u8", copy=False).view("<u4")[:, :n_vocab].astype(np.float32)
     below = torch.from_numpy(bits).add_(0.5).mul_(2.0**-32).clamp_(max=1 - 2.0**-24)
-    return torch.log1p(below.neg_()).neg_().log_().neg_()  # log1p keeps the upper tail, which decides, in full detail
+    return below.neg_().log1p_().neg_().log_().neg_()  # log1p keeps the upper tail, which decides, in full detail
 
 
 def gumbel(seed: int, prompt: Sequence[int], sample: int, step: int, n_vocab: int) -> Float[Tensor, "vocab"]:
     """The noise of one step, on the CPU: of seed, prompt (token ids), sample and step, and of nothing else."""
-    return noise_at(noise_key(seed, prompt, sample), step, n_vocab)
+    return noise_at([noise_key(seed, prompt, sample)], step, n_vocab)[0]
 
 
 def next_tokens(
@@ -77,23 +81,45 @@ def next_tokens(
     if sampling.temperature == 0:
         return _largest(logits)
     assert noise is not None
-    tempered = logits.float() / sampling.temperature if sampling.temperature != 1 else logits.float()
-    scores = (tempered.unflatten(0, (len(noise), -1)) + noise[:, None]).flatten(0, 1)
-    winners = _largest(scores)
-    if sampling.top_p == 1:
-        return winners
-    probability = tempered.softmax(dim=-1)
-    rows, asked = torch.arange(len(winners), device=winners.device), winners
-    while True:
-        own = probability.gather(-1, asked[:, None])
-        excess = (probability - own).relu_()  # of those more probable; with their number it gives their sum
-        outside = excess.sum(dim=-1) + own.squeeze(-1) * excess.ceil().sum(dim=-1) >= sampling.top_p
-        if not bool(outside.any()):
-            return winners
-        rows, probability = rows[outside], probability[outside]
-        scores = scores[outside].masked_fill_(probability <= own[outside], -math.inf)
-        asked = _largest(scores)
-        winners[rows] = asked
+    each, top_p = len(logits) // len(noise), sampling.top_p
+    n = max(1, AT_ONCE // (each * logits.shape[-1])) if logits.device.type == "cpu" else len(noise)
+    winners, outside = [], []
+    for some, shared in zip(logits.split(n * each), noise.split(n), strict=True):
+        tempered = _tempered(some, sampling)
+        winners.append(_largest((tempered.unflatten(0, (len(shared), -1)) + shared[:, None]).flatten(0, 1)))
+        if top_p < 1:
+            outside.append(_outside(tempered.softmax(dim=-1), winners[-1], top_p))
+    found = torch.cat(winners)
+    if top_p < 1:
+        _ask_again(found, torch.cat(outside).nonzero()[:, 0], logits, noise, sampling)
+    return found
+
+
+def _ask_again(
+    found: Int[Tensor, "batch"], rows: Int[Tensor, "left"], logits: Tensor, noise: Tensor, sampling: Sampling
+) -> None:
+    """Replace the winners of `rows`, which are outside the top-p set, by the best inside."""
+    tempered, n_each = _tempered(logits[rows], sampling), len(logits) // len(noise)
+    probability, scores = tempered.softmax(dim=-1), tempered + noise[rows // n_each]
+    while len(rows):
+        scores = scores.masked_fill_(probability <= probability.gather(-1, found[rows][:, None]), -math.inf)
+        found[rows] = _largest(scores)
+        left = _outside(probability, found[rows], sampling.top_p)
+        rows, probability, scores = rows[left], probability[left], scores[left]
+
+
+def _tempered(logits: Float[Tensor, "batch vocab"], sampling: Sampling) -> Float[Tensor, "batch vocab"]:
+    return logits.float() / sampling.temperature if sampling.temperature != 1 else logits.float()
+
+
+def _outside(
+    probability: Float[Tensor, "batch vocab"], tokens: Int[Tensor, "batch"], top_p: float
+) -> Bool[Tensor, "batch"]:
+    """Whether the tokens more probable than a row's own hold top_p or more together."""
+    own = probability.gather(-1, tokens[:, None])
+    excess = (probability - own).relu_()
+    n_above = excess.sign().sum(dim=-1)
+    return excess.sum(dim=-1) + own[:, 0] * n_above >= top_p
 
 
 def _largest(x: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch"]:

@@ -128,17 +128,18 @@ def _written(lens: Lens, site: Site, constant: Float[Tensor, "d"]) -> Float[Tens
 
 def strengths_of(lens: Lens, rows: Sequence[Doses]) -> list[tuple[Steering, Float[Tensor, "row"]]]:
     """Every steering that a row has at a strength other than 0, and each row's strength; doses of one add up."""
-    found: dict[int, tuple[Steering, Tensor]] = {}
+    found: dict[int, tuple[Steering, list[float]]] = {}
     for row, doses in enumerate(rows):
         for dose in doses:
-            check_fits(lens, dose.steering)
-            if dose.strength:
-                nothing = torch.zeros(len(rows), device=lens.device)
-                found.setdefault(id(dose.steering), (dose.steering, nothing))[1][row] += dose.strength
+            steering = dose.steering
+            if id(steering) not in found:
+                check_fits(lens, steering)
+                found[id(steering)] = steering, [0.0] * len(rows)
+            found[id(steering)][1][row] += dose.strength
     for steering, strengths in found.values():
-        for strength in strengths.tolist():
+        for strength in set(strengths):
             steering.plan.checked(strength)
-    return list(found.values())
+    return [(one, torch.tensor(strengths, device=lens.device)) for one, strengths in found.values() if any(strengths)]
 
 
 def by_site(edits: Sequence[Edit]) -> dict[Site, list[Edit]]:

@@ -261,7 +261,7 @@ def test_a_prefix_is_the_one_of_training_or_refused(lens: Lens) -> None:
 def test_words_grow_without_half_characters_or_lost_spaces(lens: Lens, text: str) -> None:
     words, seen = Words(lens), ""
     for token in lens.tokenizer(text, add_special_tokens=False)["input_ids"]:
-        words.add(token)
+        words.tokens.append(token)
         assert words.text.startswith(seen)
         assert "\ufffd" not in words.text
         seen = words.text
@@ -273,7 +273,9 @@ def test_words_of_any_tokens_are_what_the_tokenizer_decodes(lens: Lens) -> None:
         ids = torch.randint(0, 293, (40,), generator=torch.Generator().manual_seed(seed)).tolist()
         words = Words(lens)
         for token in [*ids, *lens.encode(" end")]:  # ends with whole characters, so that nothing waits
-            words.add(token)
+            words.tokens.append(token)
+            if token % 3 == 0:
+                assert words.text  # however much is read at once
         assert words.text == lens.decode([*ids, *lens.encode(" end")])
 
 
