@@ -20,6 +20,7 @@ from probes.lexicon import Lexicon, mask
 from probes.texts import open_texts
 from steering import methods
 from steering.bake import bake as bake_doses
+from steering.bake import check_free, check_plan
 from steering.calibrate import Calibration
 from steering.dose import Doses
 from steering.generate import Row, Step, stream
@@ -169,6 +170,8 @@ def bake(
     plan = replace(choice(seed), positions="all")
     if (sigmas is None) == (nats is None):
         raise ValueError("Say how strongly, either way: --sigmas 8, or --nats 0.1.")
+    check_free(out)
+    check_plan(plan)  # before a fit that may take minutes
     progress(f"Opening {checkpoint}")
     lens = open_lens(checkpoint, device, "float32", threads)
     steering = methods.fit(plan, lens, on_progress=fitting)

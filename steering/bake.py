@@ -31,6 +31,7 @@ from steering.cost import WINDOW, cost, plain_text
 from steering.dose import Dose, Doses
 from steering.edit import Site
 from steering.model_card import card, readme
+from steering.plan import Plan
 from steering.steerer import Shifts, by_site, check_fits, hooked, matrix, o_proj
 
 TOLERANCE = 1e-4
@@ -59,8 +60,7 @@ def bake(
     `on_stage` hears what is being done.
     """
     out, said = Path(out), on_stage or (lambda stage: None)
-    if out.exists():
-        raise NotBaked(f"{out} is there already. Choose another folder, or remove it.")
+    check_free(out)
     if dtype not in DTYPES:
         raise NotBaked(f"{dtype!r} is no dtype of ours. Choose one of: {', '.join(DTYPES)}.")
     acting = tuple(_bakeable(lens, dose) for dose in doses if dose.strength)
@@ -120,26 +120,35 @@ def _with_edits(
 
 
 def _bakeable(lens: Lens, dose: Dose) -> Dose:
-    """The dose as it will act, at every position; refused with the reason if no weights can hold it."""
+    """The dose as it will act, at every position."""
     check_fits(lens, dose.steering)
-    plan = dose.steering.plan
-    if dose.steering.prefix:
+    check_plan(dose.steering.plan)
+    return Dose(replace(dose.steering, plan=replace(dose.steering.plan, positions="all")), dose.strength)
+
+
+def check_free(out: Path) -> None:
+    """What is there is never written over."""
+    if out.exists():
+        raise NotBaked(f"{out} is there already. Choose another folder, or remove it.")
+
+
+def check_plan(plan: Plan) -> None:
+    """Refuse what no weights can hold, with the reason; nothing needs to be opened or fitted for it."""
+    name = plan.rule.name
+    if plan.site is None:
         raise NotBaked(
-            f"{plan.rule.name} puts words in front of a prompt, and weights hold no words. Bake a method that "
-            "changes heads, such as ITI."
+            f"{name} puts words in front of a prompt, and weights hold no words. Bake a method that changes heads, "
+            "such as ITI."
         )
-    for edit in dose.steering.edits:
-        if edit.gate is not None:
-            raise NotBaked(
-                f"A gate looks at every token before it lets {plan.rule.name} act; weights cannot choose. "
-                "Bake it without a gate."
-            )
-        if edit.site.where != "heads":
-            raise NotBaked(
-                f"{plan.rule.name} changes the residual stream after a layer, where OLMo has neither bias nor "
-                "matrix to hold it. Bake a method that changes heads: ITI, or another with --where heads."
-            )
-    return Dose(replace(dose.steering, plan=replace(plan, positions="all")), dose.strength)
+    if plan.gate is not None:
+        raise NotBaked(
+            f"A gate looks at every token before it lets {name} act; weights cannot choose. Bake it without a gate."
+        )
+    if plan.site != "heads":
+        raise NotBaked(
+            f"{name} changes the residual stream after a layer, where OLMo has neither bias nor matrix to hold it. "
+            "Bake a method that changes heads: ITI, or another with --where heads."
+        )
 
 
 def _write_model(lens: Lens, weights: dict[str, Tensor], folder: Path) -> None:

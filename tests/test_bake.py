@@ -23,6 +23,7 @@ from steering.methods import iti
 from steering.steerer import steered
 
 TEXT = "\n".join(SENTENCES)
+AT_HEADS = Plan("act", where="heads")
 ROUNDING = 1e-4
 """float32, sums in another order: 1e-5 was seen on logits of up to 7."""
 
@@ -35,7 +36,7 @@ def pushes(lens: Lens, *heads: str) -> Steering:
     return Steering(Plan(), lens.checkpoint.fingerprint, iti.edits(found, 4))
 
 
-def maps(lens: Lens, **changes: object) -> Steering:
+def maps(lens: Lens, plan: Plan = AT_HEADS, **changes: object) -> Steering:
     """A transport of one head and a projection that takes a direction out of another."""
     random = torch.Generator().manual_seed(5)
     u = torch.nn.functional.normalize(
@@ -45,7 +46,6 @@ def maps(lens: Lens, **changes: object) -> Steering:
     scaled[:6], moved[:6] = torch.randn(6, generator=random), torch.randn(6, generator=random)
     transport = Edit("L1H0", Site(1, "heads"), Affine(moved, scaled))
     removal = Edit("L1H2", Site(1, "heads"), Affine(torch.zeros(24), None, -u[:, None], u[None]))
-    plan = Plan(method="act", where="heads")
     return Steering(plan, lens.checkpoint.fingerprint, tuple(replace(e, **changes) for e in (transport, removal)))
 
 
@@ -177,11 +177,11 @@ def test_the_card_says_whose_child_it_is_and_what_it_costs(lens: Lens, tmp_path:
 
 
 def gated(lens: Lens) -> Steering:
-    return maps(lens, gate=Gate(torch.ones(24), 0.0, 0.5))
+    return maps(lens, replace(AT_HEADS, gate=0.5), gate=Gate(torch.ones(24), 0.0, 0.5))
 
 
 REFUSED: dict[str, tuple[Callable[[Lens], Doses], str]] = {
-    "residual": (lambda lens: maps(lens, site=Site(1, "residual")).at(1), "neither bias nor matrix"),
+    "residual": (lambda lens: maps(lens, Plan("act"), site=Site(1, "residual")).at(1), "neither bias nor matrix"),
     "gate": (lambda lens: gated(lens).at(1), "weights cannot choose"),
     "prefix": (
         lambda lens: Steering(Plan("prompting"), lens.checkpoint.fingerprint, prefix="Be kind. ").at(1),

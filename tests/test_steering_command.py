@@ -202,6 +202,27 @@ def test_a_strength_is_baked(run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (["--method", "leace"], "LEACE changes the residual stream after a layer, where OLMo has neither bias nor"),
+        (["--method", "act"], r"Linear-AcT changes the residual stream .* another with --where heads"),
+        (["--method", "caa"], "CAA changes the residual stream"),
+        (["--gate", 0.5], "A gate looks at every token"),
+        (["--method", "prompting"], "Prompting puts words in front of a prompt, and weights hold no words"),
+        ([], "is there already"),
+    ],
+)
+def test_what_cannot_be_baked_is_refused_before_anything_is_opened(
+    run, words: list[object], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["steering.__main__"], "open_lens", None)
+    out = tmp_path / "baked" if words else tmp_path
+    with pytest.raises(SystemExit, match=sentence):
+        run("bake", "--sigmas", 1, "--out", out, "--probes", "own", *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
         ([PROMPT], "has no probes 'toxigen'"),
         ([PROMPT, *OURS_IN_WORDS, "--sigmas", "nan"], "standard deviations"),
         ([PROMPT, "--sigmas"], "at least one strength"),
