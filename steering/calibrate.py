@@ -26,6 +26,8 @@ TOLERANCE = 0.01
 FIRST = 1 / 128
 """Share of the largest strength that is tried first; it is doubled until the KL is reached."""
 MOST_TRIES = 60
+EDGE_TRIES = 12
+"""How often the place where numbers end is halved in."""
 PLAIN_AT_ONCE = 128_000_000
 """Plain log-probabilities that are kept, 512 MB in float32; of longer texts they are computed anew each time."""
 
@@ -150,9 +152,10 @@ class Calibration:
 def smallest(kl: Callable[[float], float], nats: float, most: float, who: str = "It") -> float:
     """The smallest strength up to `most` at which `kl` comes within 1 % of `nats`, or OutOfReach.
 
-    Strengths are doubled from a small one on until one spends enough, so a dip behind it is never looked at. Between
-    the last two: false position on the square root, since KL grows as the square of a small strength, and every third
-    time bisection, where the curve bends so much that this crawls.
+    Strengths are doubled from a small one on until one spends enough, so a dip behind it is never looked at; where one
+    gives no number, the last that does is looked for. Between the last two: false position on the square root, since KL
+    grows as the square of a small strength, and every third time bisection, where the curve bends so much that this
+    crawls.
     """
     low, high = _bracket(kl, nats, most, who)
     for tries in range(MOST_TRIES):
@@ -174,15 +177,10 @@ def smallest(kl: Callable[[float], float], nats: float, most: float, who: str = 
 def _bracket(kl: Callable[[float], float], nats: float, most: float, who: str) -> tuple[float, float]:
     """Two strengths, the first too weak and the second strong enough."""
     tried = [0.0]
-    strength = FIRST * most
-    while tried[-1] < most:
-        strength = min(strength, most)
-        if not math.isfinite(kl(strength)):
-            break
+    for strength in _outward(kl, most):
         if kl(strength) >= nats:
             return tried[-1], strength
         tried.append(strength)
-        strength *= 2
     top = max(range(len(tried)), key=lambda i: kl(tried[i]))
     left, right = tried[max(top - 1, 0)], tried[min(top + 1, len(tried) - 1)]
     peak = max(tried[top], _peak(kl, left, right, nats), key=kl)
@@ -192,6 +190,23 @@ def _bracket(kl: Callable[[float], float], nats: float, most: float, who: str) -
         f"{who} spends at most {kl(peak):.4g} nats per token, at strength {peak:.4g} of 0 to {most:g}; {nats:g} are "
         "out of reach. Ask for less, or change more heads or layers."
     )
+
+
+def _outward(kl: Callable[[float], float], most: float) -> Iterator[float]:
+    """Ever larger strengths that have a KL: doubled up to `most`, or halfway again and again to where numbers end."""
+    last, strength = 0.0, FIRST * most
+    while math.isfinite(kl(strength)):
+        yield strength
+        if strength == most:
+            return
+        last, strength = strength, min(2 * strength, most)
+    for _ in range(EDGE_TRIES):
+        middle = (last + strength) / 2
+        if math.isfinite(kl(middle)):
+            yield middle
+            last = middle
+        else:
+            strength = middle
 
 
 def _peak(kl: Callable[[float], float], left: float, right: float, enough: float) -> float:

@@ -244,9 +244,18 @@ def test_a_cost_that_a_jump_leaves_out_is_refused_with_both_sides() -> None:
         smallest(lambda strength: 0.1 if 0 < strength < 3.3 else 0.4 * (strength > 0), 0.2, 100)
 
 
-def test_where_the_model_computes_no_numbers_strength_ends() -> None:
-    with pytest.raises(OutOfReach, match=r"at most 0\.25 nats per token, at strength 25 of"):
-        smallest(lambda strength: strength / 100 if strength < 40 else math.nan, 0.3, 100)
+@pytest.mark.parametrize("end", [40, 60, 0.5])
+def test_strengths_reach_to_where_the_model_computes_no_numbers(end: float) -> None:
+    """The KL is 1 there, wherever that is."""
+
+    def curve(strength: float) -> float:
+        return strength / end if strength < end else math.nan
+
+    assert smallest(curve, 0.75, 100) == pytest.approx(0.75 * end, rel=TOLERANCE)
+    with pytest.raises(
+        OutOfReach, match=r"at most (1|0\.99\d*) nats per token, at strength .* of 0 to 100; 1.1 are out"
+    ):
+        smallest(curve, 1.1, 100)
 
 
 @pytest.mark.parametrize("power", [0.3, 1, 2, 6])
