@@ -106,20 +106,25 @@ def test_standard_input_is_answered_as_it_comes(
 
 
 def test_two_scorers_are_placed_beside_each_other(
-    tmp_path: Path, classifier: str, other: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, classifier: str, other: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """As the command stands, without naming a folder."""
     words = ["the", "a", "people", "weather", "kind", "vile", "and", "cold"]
     rows = [{"text": f"{one} {two} {three}"} for one in words for two in words for three in words[:3]]
-    agree(classifier, other, written(tmp_path / "t.csv", [*rows, {"text": " "}]), tmp_path / "out", cache="none")
-    said = capsys.readouterr().out
+    file = written(tmp_path / "t.csv", [*rows, {"text": " "}])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["evaluation", "agree", classifier, other, "--texts", file])
+    main()
+    said, out = capsys.readouterr().out, tmp_path / "agreement"
     assert f"{len(rows)} texts; 1 more lack a score from either." in said
-    assert (tmp_path / "out" / "agree.md").read_text() == said
-    found = json.loads((tmp_path / "out" / "agree.json").read_text())
+    assert said == f"{(out / 'agree.md').read_text()}\nagreement/{{agree.json,agree.md,agree.png,agree.svg}}\n"
+    found = json.loads((out / "agree.json").read_text())
     assert found["first"].startswith("tiny ")
     assert found["second"].startswith("other ")
     assert sum(step["n"] for step in found["steps"]) == found["pearson"]["n"] == len(rows)
-    assert (tmp_path / "out" / "agree.png").read_bytes().startswith(b"\x89PNG")
-    assert "tiny" in (tmp_path / "out" / "agree.svg").read_text()
+    assert (out / "agree.png").read_bytes().startswith(b"\x89PNG")
+    assert "tiny" in (out / "agree.svg").read_text()
 
 
 def test_old_numbers_of_a_column_are_placed_beside_a_scorer(tmp_path: Path, classifier: str) -> None:

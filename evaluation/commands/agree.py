@@ -26,7 +26,7 @@ def agree(
     first: Spec,
     second: Spec,
     texts: str,
-    out: Path,
+    out: Path = Path("agreement"),
     field: str = "text",
     cache: str | None = None,
 ) -> None:
@@ -38,7 +38,7 @@ def agree(
         first: A scorer as in `score`, or "column:NAME": scores that the file itself holds, such as old Perspective's.
         second: Another.
         texts: A .jsonl or .csv file (also .gz), or "-": JSON lines from standard input.
-        out: The folder to write to.
+        out: The folder to write to, its older files replaced.
         field: The column that holds the text; a dot leads inside an object: continuation.text.
         cache: The file that keeps scores; none: keep them nowhere. Default: in your cache folder.
     """
@@ -57,7 +57,7 @@ def agree(
         write_atomically(out / f"agree.{kind}", drawn(kind))
     write_atomically(out / "agree.md", f"{found}\n")
     write_atomically(out / "agree.json", json.dumps(asdict(found), ensure_ascii=False, indent=1) + "\n")
-    print(found)
+    print(f"{found}\n\n{out}/{{agree.json,agree.md,agree.png,agree.svg}}")
 
 
 def scores_of(spec: str, field: str, cache: str | None) -> tuple[str, Scores]:
