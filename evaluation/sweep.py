@@ -85,6 +85,7 @@ class Sweep:
             "n_samples": self.n_samples,
             "scorers": {name: version for _, name, version in self.scorers},
             "text": {"name": self.text_name, "digest": hashlib.sha256(self.text.encode()).hexdigest()},
+            "texts_together": ROWS,  # where one unit ends: with other units, all would be done again
         }
 
     def costs(self) -> list[Unit]:

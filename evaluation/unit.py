@@ -70,11 +70,15 @@ class Unit:
     subject: Subject
     plans: tuple[AskedPlan, ...]
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """All that its rows depend on: names and versions, not where things lie on this machine."""
+        return {**asdict(self), "subject": self.subject.named, "kind": type(self).__name__}
+
     @cached_property
     def id(self) -> str:
         """16 hex digits that stand for the whole description."""
-        said = {**asdict(self), "subject": self.subject.named, "kind": type(self).__name__}
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.described, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,15 @@ class GenerationUnit(Unit):
     n_samples: int
     scorers: tuple[tuple[str, str, str], ...]
     """How each is asked for, its name and its version."""
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of the scorers, by name."""
+        return {name: version for _, name, version in self.scorers}
+
+    @property
+    def described(self) -> dict[str, Any]:
+        return {**super().described, "scorers": self.versions}
 
 
 class Bench:
@@ -211,7 +224,7 @@ def _generations(unit: GenerationUnit, bench: Bench) -> list[tuple[AskedPlan, re
         "sampling": {name: value for name, value in asdict(unit.sampling).items() if name != "seed"},
         "seed": unit.sampling.seed,
         "n_samples": unit.n_samples,
-        "scorers": {name: version for _, name, version in unit.scorers},
+        "scorers": unit.versions,
     }
     places = [(prompt, sample) for prompt in unit.prompts for sample in samples]
     found = []

@@ -10,7 +10,7 @@ import pytest
 from conftest import SENTENCES, write_tiny_olmo
 from letters import Letters, letters
 
-from evaluation import unit
+from evaluation import sweep, unit
 from evaluation.commands import sweep as command
 from evaluation.plans import NoSuchPlan, read_plan
 from evaluation.prompts import Prompt, PromptSet, listed, open_prompts
@@ -71,7 +71,9 @@ def test_every_checkpoint_plan_prompt_seed_and_sample_is_measured_once(
     assert [one.done for one in said] == sorted(one.done for one in said)
 
 
-def test_what_is_done_is_not_done_again(asked: Sweep, workbench: Bench, tmp_path: Path) -> None:
+def test_what_is_done_is_not_done_again(
+    asked: Sweep, workbench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Results(tmp_path) as results:
         measure(asked, results, here(workbench))
     whole = (tmp_path / "rows.jsonl").read_bytes()
@@ -84,6 +86,9 @@ def test_what_is_done_is_not_done_again(asked: Sweep, workbench: Bench, tmp_path
     assert (tmp_path / "rows.jsonl").read_bytes() == whole
     with Results(tmp_path) as results, pytest.raises(OtherSweep, match="seeds"):
         measure(replace(asked, seeds=(0,)), results, here(workbench))
+    monkeypatch.setattr(sweep, "ROWS", 16)
+    with Results(tmp_path) as results, pytest.raises(OtherSweep, match="texts_together: 256 there, 16 asked"):
+        measure(asked, results, here(workbench))
 
 
 def test_a_unit_s_rows_do_not_depend_on_what_was_done_before(asked: Sweep, workbench: Bench) -> None:
@@ -95,10 +100,14 @@ def test_a_unit_s_rows_do_not_depend_on_what_was_done_before(asked: Sweep, workb
     assert len({one.id for one in units}) == len(units)
 
 
-def test_a_unit_is_named_by_all_that_it_says_but_not_by_where_the_checkpoint_lies(asked: Sweep) -> None:
+def test_a_unit_is_named_by_all_that_it_says_but_not_by_where_checkpoint_and_scorer_lie(asked: Sweep) -> None:
     first = asked.generations({(s.fingerprint, p.label): 1.0 for s in asked.subjects for p in asked.plans})[0]
     assert isinstance(first, GenerationUnit)
-    moved = replace(first, subject=replace(first.subject, folder="elsewhere"))
+    moved = replace(
+        first,
+        subject=replace(first.subject, folder="elsewhere"),
+        scorers=(("/elsewhere/letters", "letters", "1"),),
+    )
     others = [
         replace(first, subject=replace(first.subject, fingerprint="0")),
         replace(first, plans=first.plans[1:]),
@@ -106,6 +115,7 @@ def test_a_unit_is_named_by_all_that_it_says_but_not_by_where_the_checkpoint_lie
         replace(first, prompts=first.prompts[1:]),
         replace(first, n_samples=3),
         replace(first, scorers=(("letters", "letters", "2"),)),
+        replace(first, scorers=(("letters", "other", "1"),)),
     ]
     assert moved.id == first.id
     assert first.id not in {other.id for other in others}
