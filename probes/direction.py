@@ -59,7 +59,7 @@ def toward_benign(fits: Fits, unit: tuple[int, ...], kind: Kind, seed: int, plac
     elif kind == "probe-weight":
         raw = -fits.weight[unit].double()
     elif kind == "random":
-        rng = np.random.default_rng([seed, *unit])
+        rng = np.random.default_rng([seed % 2**64, *unit])  # NumPy wants no negative seeds, and --seed may be one
         raw = torch.from_numpy(rng.standard_normal(fits.weight.shape[-1]))
     else:
         raise ValueError(f"There is no direction {kind!r}. Choose one of: {', '.join(get_args(Kind))}.")

@@ -60,7 +60,7 @@ def test_the_random_control_depends_on_seed_and_head_alone(probes):
     texts = text_set(seed=9)
     other = fit_probes(planted(texts, seed=8), texts, "another")
     assert torch.equal(direction(probes, PLANTED, "random").unit, direction(other, PLANTED, "random").unit)
-    units = [direction(probes, head, "random", seed).unit.numpy() for head in probes.grid for seed in (0, 1)]
+    units = [direction(probes, head, "random", seed).unit.numpy() for head in probes.grid for seed in (0, 1, -1, 2**40)]
     assert np.abs(np.corrcoef(units) - np.eye(len(units))).max() < 0.999
 
 

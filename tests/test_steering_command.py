@@ -249,6 +249,11 @@ def test_the_command_answers_mistakes_with_a_sentence(run, words: list[object], 
         run("generate", *words)
 
 
+def test_a_negative_seed_is_one_too(run) -> None:
+    how = [PROMPT, "--sigmas", 8, "--kind", "random", *OURS_IN_WORDS, "--max-tokens", 4]
+    assert run("generate", *how, "--seed", -1) != run("generate", *how, "--seed", 1)
+
+
 def test_a_damaged_plan_is_named_with_its_file(run, tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text('{"heads": 0}')
     with pytest.raises(SystemExit, match=r"plan\.json: heads is a number from 1 up"):
