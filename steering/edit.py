@@ -69,7 +69,7 @@ class Gate:
     """Of the site's probe; zero outside the head that it reads."""
     bias: float
     threshold: float
-    """Probability of the positive class above which the gate opens; above 1 it never does."""
+    """Probability of the positive class above which the gate opens; at 1 it never does."""
 
     def opens(self, x: Float[Tensor, "*batch d"]) -> Bool[Tensor, "*batch"]:
         wide = torch.float32 if x.device.type == "mps" else torch.float64  # so that no kernel decides a close call

@@ -69,7 +69,8 @@ class Plan:
     sigma_from: str | None = None
     """The probe set whose texts one standard deviation is measured on (iti); None: `probes`."""
     gate: float | None = None
-    """Act only where the site's own probe gives the positive class more than this probability; None: everywhere."""
+    """Act only where the site's own probe gives the positive class more than this probability; None: everywhere. From
+    1 up it never opens, and is kept as 1."""
     positions: str = "last"
     """last: the last prompt position and every generated one. all: every position."""
     seed: int = 0
@@ -91,7 +92,9 @@ class Plan:
         _check_heads(self.heads)
         self._refuse_what_does_not_act()
         if self.gate is not None and not (isinstance(self.gate, int | float) and self.gate >= 0):
-            raise ValueError(f"gate is a probability from 0 up (above 1 it never opens); got {self.gate!r}.")
+            raise ValueError(f"gate is a probability, from 0 to 1, where it never opens; got {self.gate!r}.")
+        if self.gate is not None:  # JSON has no infinity, and no probability is more than 1
+            object.__setattr__(self, "gate", float(min(self.gate, 1)))
 
     def _refuse_other_types(self) -> None:
         """A plan may come from a file of someone's own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from conftest import write_tiny_olmo
 
 from lens import Lens, open_lens
 from probes import ProbeSet, builtin, probe_checkpoint
-from steering import Plan
+from steering import Gate, Plan
 from steering.methods import iti
 from steering.plan import default_n_heads
 
@@ -34,6 +35,16 @@ def test_a_plan_survives_json() -> None:
     caa = Plan("caa", layers=(2, 0))
     assert Plan.from_json(caa.to_json()) == caa
     assert str(caa) == "CAA, layers 2 0, mass-mean, probes toxigen, last position"
+
+
+@pytest.mark.parametrize("gate", [1, 2.5, 10**400, math.inf], ids=["1", "2.5", "huge", "inf"])
+def test_a_gate_that_never_opens_has_one_spelling(gate: float) -> None:
+    plan = Plan(gate=gate)
+    assert plan == Plan(gate=1.0)
+    assert json.loads(plan.to_json(), parse_constant=pytest.fail)["gate"] == 1  # JSON has no Infinity
+    assert "gate 1," in str(plan)
+    everything = Gate(torch.tensor([1e30]), 0.0, plan.gate)
+    assert not everything.opens(torch.tensor([[1e30]])).any()  # float64 rounds this probability to 1
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def refused_with_a_sentence() -> Iterator[None]:
 @example(given={"probes": 3})
 @example(given={"seed": "x"})
 @example(given={"gate": True})
+@example(given={"gate": 10**400})
 @example(given={"layers": [True], "method": "caa"})
 def test_any_plan_is_a_plan_or_refused(given: dict[str, Any]) -> None:
     with refused_with_a_sentence():
