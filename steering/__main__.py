@@ -24,7 +24,7 @@ from steering.bake import check_free, check_plan
 from steering.calibrate import Calibration
 from steering.dose import Doses
 from steering.generate import Row, Step, stream
-from steering.options import Choice, Machine, asked_in_words, bought, prompts_from, rows_for, strengths_for
+from steering.options import Choice, Machine, asked_in_words, bought, prompts_from, rows_for, strengths_for, text_of
 from steering.receipt import Receipt, ShiftMissed
 from steering.sampling import Sampling
 from steering.shown import json_lines, page
@@ -105,10 +105,10 @@ def calibrate(
         seed: Of random directions.
         machine: What it is computed on.
     """
+    plan, prose = choice(seed), text_of(text) if text else None
     progress(f"Opening {checkpoint}")
     lens = machine.open(checkpoint)
-    steering = methods.fit(choice(seed), lens, on_progress=fitting)
-    curve = Calibration(lens, steering, text.read_text(encoding="utf-8") if text else None, on_progress=tries)
+    curve = Calibration(lens, methods.fit(plan, lens, on_progress=fitting), prose, on_progress=tries)
     for one in nats:
         found = curve.spend(one)
         progress()

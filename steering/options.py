@@ -57,8 +57,9 @@ class Choice:
         """The plan; `seed` is that of random directions where no file gives one."""
         base = Plan(seed=seed)
         if self.plan is not None:
+            text = text_of(self.plan)
             try:
-                base = Plan.from_json(self.plan.read_text(encoding="utf-8"))
+                base = Plan.from_json(text)
             except ValueError as error:
                 raise ValueError(f"{self.plan}: {error}") from error
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "plan"}
@@ -118,6 +119,14 @@ def rows_for(lens: Lens, prompts: Sequence[str], n: int, doses: Sequence[Doses],
 def asked_in_words(lens: Lens) -> Doses:
     """The prompting baseline."""
     return fit(Plan("prompting"), lens).at(1)
+
+
+def text_of(file: Path) -> str:
+    """What a file holds, in UTF-8 and no other encoding."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not a text in UTF-8: {error}. Save it as UTF-8.") from error
 
 
 def prompts_from(source: str) -> list[str]:

@@ -179,6 +179,16 @@ def test_costs_are_found_one_after_the_other_on_a_text_of_ones_own(
     assert [line.split("for ")[1][:4] for line in capsys.readouterr().out.splitlines()] == ["0.05", "0.1 "]
 
 
+@pytest.mark.parametrize("option", ["--text", "--plan"])
+def test_a_text_in_another_encoding_is_named_before_anything_is_opened(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.setattr(sys.modules["steering.options"], "open_lens", None)
+    (tmp_path / "latin").write_bytes("café".encode("latin-1"))
+    with pytest.raises(SystemExit, match=r"/latin is not a text in UTF-8: .*\. Save it as UTF-8\."):
+        run("calibrate", option, tmp_path / "latin", *OURS_IN_WORDS)
+
+
 def test_a_method_is_fitted_and_then_used(lens: Lens, run) -> None:
     how, texts = ["--method", "leace", "--probes", "own", "--layers", 1], lens.checkpoint.folder / "own.jsonl"
     with pytest.raises(SystemExit, match=r"no fit of LEACE.* python -m steering fit .*/tiny --method leace"):
