@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +20,7 @@ from lens.opening import resolve_device
 
 TOXIC = ("toxicity", "toxic")
 ROWS = 32  # texts in one pass
+HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")  # tokenizers take none
 DIGITS = 6  # padding to another length changes the seventh
 
 
@@ -47,9 +49,10 @@ class Classifier:
         return cls(name, version, model.to(resolve_device(device)), tokenizer, label, longest(model, tokenizer))
 
     def __call__(self, texts: Sequence[str]) -> list[float | None]:
-        """One score per text, in order; None where the classifier gives no number."""
+        """One score per text, in order; None where the classifier gives no number, or cannot be given the text."""
         scores: list[float | None] = [None] * len(texts)
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # similar lengths need little padding
+        whole = [i for i, text in enumerate(texts) if not HALF_A_CHARACTER.search(text)]
+        order = sorted(whole, key=lambda i: len(texts[i]))  # similar lengths need little padding
         for start in range(0, len(order), ROWS):
             some = order[start : start + ROWS]
             for i, score in zip(some, self._pass([texts[i] for i in some]).tolist(), strict=True):

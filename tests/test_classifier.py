@@ -49,6 +49,13 @@ def test_a_text_scores_the_same_alone_and_in_company(folder: Path) -> None:
     assert classifier([]) == []
 
 
+def test_half_a_character_costs_its_own_text_a_score_and_no_other(folder: Path) -> None:
+    """Tokenizers take no lone surrogate, which JSON can write."""
+    classifier = Classifier.open(str(folder), device="cpu")
+    assert classifier(["kind", "kind \ud800", "vile"]) == [classifier(["kind"])[0], None, classifier(["vile"])[0]]
+    assert classifier(["\udcff"]) == [None]
+
+
 def test_a_text_too_long_is_read_from_its_beginning(folder: Path) -> None:
     classifier = Classifier.open(str(folder), device="cpu")
     assert classifier.longest == 20  # the positions of the config: the tokenizer names no limit
