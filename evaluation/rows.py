@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
@@ -9,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from probes.texts import BadTexts, Row, numbered, rows
+from probes.texts import ENCODING, ERRORS, BadTexts, Row, numbered, rows
 
 T = TypeVar("T")
 Placed = tuple[str, Row]
@@ -19,6 +20,8 @@ Placed = tuple[str, Row]
 def read(source: str) -> Iterator[Placed]:
     """Each row with the place it is at: of a .jsonl or .csv file (also .gz), or JSON lines of standard input ("-")."""
     if source == "-":
+        if isinstance(sys.stdin, io.TextIOWrapper):  # its own encoding is that of the locale
+            sys.stdin.reconfigure(encoding=ENCODING, errors=ERRORS)
         yield from (
             (f"standard input:{number}", row) for number, row in numbered(Path("standard input"), ".jsonl", sys.stdin)
         )

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import unicodedata
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ TOXIC = ("toxic", "benign")
 PLAIN_CLASSES = (TOXIC, ("true", "false"), ("yes", "no"), ("1", "0"))
 """Label pairs whose positive class needs no telling."""
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+ENCODING, ERRORS = "utf-8-sig", "surrogateescape"
+"""How files are read: Excel puts a mark in front of UTF-8; `numbered` refuses what is none, since it knows the line."""
+csv.field_size_limit(2**24)  # of one cell, as in training.corpus; Python's own limit of 131,072 cuts real texts off
 
 Row = Mapping[str, Any]
 By = Literal["text", "group"]
@@ -189,23 +193,26 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
     if kind not in (".jsonl", *SEPARATORS):
         raise BadTexts(f"{path} is neither .jsonl nor .csv nor .tsv (.gz after any is fine).")
     try:
-        with opened(path, "rt", encoding="utf-8", newline="") as lines:
+        with opened(path, "rt", encoding=ENCODING, errors=ERRORS, newline="") as lines:
             number = 0
             for number, row in numbered(path, kind, lines):
                 yield number, row
             if not number:
                 raise BadTexts(f"{path} holds no rows.")
-    except (EOFError, OSError, UnicodeDecodeError, csv.Error) as error:
+    except (EOFError, OSError, zlib.error, csv.Error) as error:
         raise BadTexts(f"{path} cannot be read to its end: {error}. Copy it again.") from error
 
 
 def numbered(path: Path, kind: str, lines: Any) -> Iterator[tuple[int, Row]]:
-    """Line number and row."""
+    """Line number and row of what was read with ENCODING and ERRORS; a blank line is no row."""
+    whole = (_utf8(line, f"{path}:{number}") for number, line in enumerate(lines, start=1))
     if kind in SEPARATORS:
-        reader = csv.DictReader(lines, delimiter=SEPARATORS[kind])
+        reader = csv.DictReader(whole, delimiter=SEPARATORS[kind])
         yield from ((reader.line_num, row) for row in reader)
         return
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(whole, start=1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
         except ValueError as error:
@@ -213,6 +220,15 @@ def numbered(path: Path, kind: str, lines: Any) -> Iterator[tuple[int, Row]]:
         if not isinstance(row, dict):
             raise BadTexts(f"{path}:{number} is not a JSON object.")
         yield number, row
+
+
+def _utf8(line: str, where: str) -> str:
+    """A line, refused where bytes stand in it that are no text."""
+    try:
+        line.encode()
+    except UnicodeEncodeError as error:
+        raise BadTexts(f"{where} is no UTF-8. Save the file as UTF-8, then try again.") from error
+    return line
 
 
 def rating(row: Row, column: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -103,6 +104,26 @@ def test_standard_input_is_answered_as_it_comes(
     main()
     assert shas() == [text_sha("kind 256"), text_sha("cold")]
     assert (tmp_path / "hormesis" / "scores.sqlite").is_file()
+
+
+def test_standard_input_is_read_as_a_file_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """UTF-8 with or without Excel's mark, whatever the locale: under C.UTF-8 Python lets any byte pass."""
+
+    def found(content: bytes) -> list[str]:
+        stdin = io.TextIOWrapper(io.BytesIO(content), encoding="ascii", errors="surrogateescape")
+        monkeypatch.setattr(sys, "stdin", stdin)
+        return [text(*placed, "text") for placed in read("-")]
+
+    assert found('\ufeff{"text": "é"}\n\n{"text": "kind"}\n'.encode()) == ["é", "kind"]
+    with pytest.raises(BadTexts, match=r"standard input:2 is no UTF-8"):
+        found('{"text": "e"}\n{"text": "é"}\n'.encode("latin-1"))
+
+
+def test_a_blank_line_is_no_row(tmp_path: Path, classifier: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "t.jsonl"
+    file.write_text('{"text": "kind"}\n\n{"text": "cold"}\n \n')
+    score(str(file), scorer=classifier, cache="none")
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_two_scorers_are_placed_beside_each_other(

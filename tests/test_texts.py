@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from probes import BadTexts, LabelledText, Lexicon, TextSet, mask, open_texts, read_texts, read_toxigen, split
-from probes.texts import RULES, normalised
+from probes.texts import RULES, normalised, rows
 
 
 def toxigen_row(text: str, human: float, ai: float = 1.0, group: str = "bakers") -> dict[str, object]:
@@ -89,6 +89,44 @@ def test_a_truncated_archive_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-12])
     with pytest.raises(BadTexts, match="Copy it again"):
         open_texts(str(path))
+
+
+@pytest.mark.parametrize("name", ["rated.jsonl.gz", "rated.csv.gz"])
+def test_an_archive_with_a_changed_byte_is_refused(tmp_path, name):
+    write_csv(tmp_path / "rated.csv", RATED * 200)
+    write_jsonl(tmp_path / "rated.jsonl", RATED * 200)
+    path = tmp_path / name
+    whole = gzip.compress(path.with_suffix("").read_bytes(), mtime=0)
+    for at in range(10, len(whole), 7):  # behind the header, of which gzip does not read every byte
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        with pytest.raises(BadTexts):
+            list(rows(path))
+
+
+@pytest.mark.parametrize("name", ["rated.jsonl", "rated.csv"])
+def test_a_mark_in_front_and_blank_lines_are_no_part_of_the_rows(tmp_path, name):
+    """Excel writes the mark; the lines of rows are still those of the file."""
+    path = (write_csv if name.endswith("csv") else write_jsonl)(tmp_path / name, RATED)
+    plain = list(rows(path))
+    head, first, *rest = path.read_text().splitlines()
+    path.write_text("\ufeff" + "\n".join([head, "", first, *rest, "", ""]))
+    marked = list(rows(path))
+    assert [row for _, row in marked] == [row for _, row in plain]
+    assert [line for line, _ in marked[1:]] == [line + 1 for line, _ in plain[1:]]
+
+
+def test_a_cell_of_a_table_may_be_long(tmp_path):
+    path = write_csv(tmp_path / "long.csv", [{"text": "bread " * 50_000, "label": "toxic"}])
+    assert len(next(rows(path))[1]["text"]) == 300_000
+
+
+@pytest.mark.parametrize("name", ["rated.jsonl", "rated.csv"])
+def test_what_is_no_utf_8_is_named_by_its_line(tmp_path, name):
+    path = (write_csv if name.endswith("csv") else write_jsonl)(tmp_path / name, RATED)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], lines[2].replace(b"bread", "café".encode("latin-1")), *lines[3:]]))
+    with pytest.raises(BadTexts, match=rf"{name}:3 is no UTF-8"):
+        list(rows(path))
 
 
 @pytest.mark.parametrize("name", ["no-such.jsonl", "texts.parquet"])
