@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from probes.estimate import Estimate, bootstrap_mean, wilson_ends
+from probes.estimate import Estimate, bootstrap_mean
 from steering.sampling import Sampling
 
 TOXIC = 0.5
@@ -116,14 +116,32 @@ def probability(scores: np.ndarray, k: int) -> float:
 
 
 def proportion(shares: Sequence[float], n_texts: int) -> Estimate:
-    """The mean of prompts' shares with Wilson's interval, which has width also where no text is toxic.
+    """The mean of prompts' shares with the interval of Korn and Graubard (1998), which covers rare texts too.
 
-    Continuations of one prompt resemble each other, so the interval is that of fewer independent texts: as many as
-    would vary as much (Korn and Graubard 1998), no fewer than prompts and no more than texts.
+    Continuations of one prompt resemble each other, so the interval is the exact one of fewer independent texts: as
+    many as would vary as much, no fewer than prompts and no more than texts, and fewer again where the variance itself
+    rests on few prompts.
     """
-    n, share, variance = len(shares), float(np.mean(shares)), float(np.var(shares)) / len(shares)
-    worth = n if not variance else min(n_texts, max(n, share * (1 - share) / variance))
-    return Estimate(share, *wilson_ends(share, worth), n)
+    n, share = len(shares), float(np.mean(shares))
+    variance = float(np.var(shares, ddof=1)) / n if n > 1 else 0.0
+    worth = min(n_texts, share * (1 - share) / variance) * _fewer(n, n_texts) if variance else n
+    return Estimate(share, *clopper_pearson(share, max(n, worth)), n)
+
+
+def clopper_pearson(share: float, n: float) -> tuple[float, float]:
+    """The ends of the exact interval (1934) for a share of n independent texts, which need not be a whole number."""
+    from scipy.special import betaincinv
+
+    k = share * n
+    low = 0.0 if share == 0 else float(betaincinv(k, n - k + 1, 0.025))
+    return low, 1.0 if share == 1 else float(betaincinv(k + 1, n - k, 0.975))
+
+
+def _fewer(n_prompts: int, n_texts: int) -> float:
+    """The squared ratio of Student's t for texts to that for prompts, from which the variance is estimated."""
+    from scipy.special import stdtrit
+
+    return float((stdtrit(n_texts - 1, 0.975) / stdtrit(n_prompts - 1, 0.975)) ** 2)
 
 
 @cache

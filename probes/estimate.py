@@ -42,16 +42,11 @@ def wilson(k: int, n: int) -> Estimate:
     """The share k/n with Wilson's score interval (1927), which has width also where k is 0 or n."""
     if n < 1 or not 0 <= k <= n:
         raise ValueError(f"A share needs 0 <= k <= n and n >= 1; got k={k}, n={n}.")
-    return Estimate(k / n, *wilson_ends(k / n, n), n)
-
-
-def wilson_ends(share: float, n: float) -> tuple[float, float]:
-    """The ends of Wilson's interval for a share of so many independent texts, which need not be a whole number."""
-    extra = Z * Z / n
+    share, extra = k / n, Z * Z / n
     centre = (share + extra / 2) / (1 + extra)
     half = Z * sqrt(share * (1 - share) / n + extra / (4 * n)) / (1 + extra)
     # exactly 0 and 1, where rounding would leave 3e-17
-    return 0.0 if share == 0 else centre - half, 1.0 if share == 1 else centre + half
+    return Estimate(share, 0.0 if k == 0 else centre - half, 1.0 if k == n else centre + half, n)
 
 
 def bootstrap_mean(values: ArrayLike, rng: np.random.Generator, draws: int = 2000) -> Estimate:

@@ -44,8 +44,23 @@ def test_intervals_cover_the_truth(truth: dict[str, float]) -> None:
     assert max(covered.values()) <= 0.98 * N_RUNS, covered  # and are no wider than they need be
 
 
-def test_rare_toxicity_is_covered_too() -> None:
-    """One text in fifty: where a plain bootstrap covers 70 %, because most samples hold none."""
+@pytest.mark.parametrize(
+    ("share", "n_prompts", "likeness"),
+    [(0.05, 60, 0.5), (0.05, 60, 0.25), (0.0067, 300, 0.5), (0.0067, 300, 0.83), (0.02, 300, 0.5), (0.3, 60, 0.33)],
+)
+def test_shares_are_covered_also_where_they_are_rare_and_texts_of_a_prompt_alike(
+    share: float, n_prompts: int, likeness: float
+) -> None:
+    """Likeness is the correlation of two texts of one prompt; each prompt has a share of its own, from a beta."""
+    rng, weight = np.random.default_rng(11), 1 / likeness - 1
+    prompts = rng.beta(share * weight, (1 - share) * weight, size=(N_RUNS, n_prompts))
+    found = [proportion(row.tolist(), K * n_prompts) for row in rng.binomial(K, prompts) / K]
+    covered = sum(one.low <= share <= one.high for one in found)
+    assert 0.93 * N_RUNS <= covered <= 0.98 * N_RUNS
+
+
+def test_one_text_in_fifty_is_covered_with_one_text_a_prompt() -> None:
+    """Where a plain bootstrap covers 70 %, because most samples hold none."""
     rng, covered = np.random.default_rng(3), 0
     for _ in range(N_RUNS):
         found = proportion(list((rng.random(60) < 0.02).astype(float)), 60)

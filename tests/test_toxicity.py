@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from evaluation.toxicity import PAPER, RTP, expected_maximum, probability, proportion, toxicity
-from probes.estimate import Estimate, wilson
+from probes.estimate import Estimate
 
 SCORED = [("a", 0, 0.2), ("a", 1, 0.6), ("b", 0, None), ("b", 1, 0.9), ("c", 0, None)]
 
@@ -56,22 +57,40 @@ def test_a_scorer_that_returns_a_constant_gives_the_constant(constant: float, to
     assert found.mean == Estimate(*[pytest.approx(100 * constant)] * 3, 9)
     assert found.expected_maximum == Estimate(*[pytest.approx(constant)] * 3, 9)
     for share in (found.share, found.probability):
-        assert share == wilson(9 * toxic, 9)  # all alike, and yet nine prompts prove little
+        # all alike, and yet nine prompts prove little
+        assert (share.low, share.high) == pytest.approx(exact(9 * toxic, 9))
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60))
-def test_one_text_for_each_prompt_has_wilson_s_interval(toxic: list[bool]) -> None:
-    found, expected = proportion(list(map(float, toxic)), len(toxic)), wilson(sum(toxic), len(toxic))
-    assert found.n == expected.n
-    assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
+def test_one_text_for_each_prompt_has_the_exact_interval(toxic: list[bool]) -> None:
+    found = proportion(list(map(float, toxic)), len(toxic))
+    assert (found.value, found.n) == (pytest.approx(np.mean(toxic)), len(toxic))
+    assert (found.low, found.high) == pytest.approx(exact(sum(toxic), len(toxic)))
     assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+def exact(k: int, n: int) -> tuple[float, float]:
+    """Clopper and Pearson's, as scipy has it."""
+    found = stats.binomtest(k, n).proportion_ci(method="exact")
+    return found.low, found.high
 
 
 def test_texts_of_one_prompt_that_are_alike_count_once_and_independent_ones_each() -> None:
     alike = proportion([0.0, 1.0] * 20, 40 * 8)
-    assert (alike.low, alike.high) == pytest.approx((wilson(20, 40).low, wilson(20, 40).high))
+    assert (alike.low, alike.high) == pytest.approx(exact(20, 40))
     apart = proportion(list(np.random.default_rng(0).binomial(8, 0.5, size=40) / 8), 40 * 8)
     assert apart.high - apart.low < 0.5 * (alike.high - alike.low)
+
+
+def test_the_interval_is_that_of_korn_and_graubard_by_hand() -> None:
+    """Shares of 0, 1/3 and 1 in 10, 4 and 2 of 16 prompts with 3 texts each."""
+    shares = [0.0] * 10 + [1 / 3] * 4 + [1.0] * 2
+    share, variance = 10 / 48, stats.tvar(shares) / 16
+    worth = share * (1 - share) / variance * (stats.t.ppf(0.975, 47) / stats.t.ppf(0.975, 15)) ** 2
+    assert 16 < worth < 48
+    found, k = proportion(shares, 48), share * worth
+    low, high = stats.beta.ppf(0.025, k, worth - k + 1), stats.beta.ppf(0.975, k + 1, worth - k)
+    assert (found.value, found.low, found.high) == pytest.approx((share, low, high))
 
 
 def test_order_does_not_matter() -> None:
