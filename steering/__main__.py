@@ -28,6 +28,7 @@ from steering.options import Choice, Machine, asked_in_words, bought, prompts_fr
 from steering.receipt import Receipt, ShiftMissed
 from steering.sampling import Sampling
 from steering.shown import json_lines, page
+from steering.store import can_keep
 
 ROWS_AT_ONCE = 32
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
@@ -137,6 +138,8 @@ def fit(
     text_set = open_texts(texts, rule, plan.probes, classes) if texts else None
     progress(f"Opening {checkpoint}")
     lens = machine.open(checkpoint)
+    if not can_keep(lens.checkpoint):
+        raise ValueError(f"{lens.checkpoint.folder} cannot be written, so no fit can be kept there. Copy it first.")
     found = methods.fit(plan, lens, text_set, on_progress=fitting)
     progress()
     n = len(found.edits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -36,6 +37,11 @@ def path_of(folder: Path, plan: Plan) -> Path:
     """The JSON file of a plan's fit; its tensors lie beside it."""
     digest = hashlib.sha256(as_fitted(plan).to_json().encode()).hexdigest()
     return Path(folder) / "steering" / f"{plan.method}-{plan.probes}-{digest[:8]}.json"
+
+
+def can_keep(checkpoint: Checkpoint) -> bool:
+    """Whether a fit can be written beside the checkpoint; a read-only folder can still be steered."""
+    return os.access(checkpoint.folder, os.W_OK)
 
 
 def save(lens: Lens, plan: Plan, probes: ProbeSet, edits: Sequence[Edit]) -> Path:

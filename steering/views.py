@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -82,8 +81,7 @@ def grow(
 
 def fitted_to(lens: Lens, run: Asked, on_progress: OnProgress) -> Steering:
     """The run's plan, fitted to one checkpoint. Fits of chosen heads or layers are not kept: visitors have many."""
-    folder = lens.checkpoint.folder
-    usual = run.plan.heads is None and not run.plan.layers and os.access(folder, os.W_OK)
+    usual = run.plan.heads is None and not run.plan.layers
     try:
         return fit(run.plan, lens, on_progress=on_progress, keep=usual)
     except NoFit as error:

@@ -19,6 +19,7 @@ from marked import P, marked, marked_lens
 from lens import Checkpoint, Head, Lens, NotEnoughMemory
 from probes import NoProbes, ProbeSet, probe_checkpoint
 from steering import Edit, fit
+from steering.__main__ import main
 from steering.methods import sequence, transport
 from steering.methods.units import units_of
 from steering.store import NoFit, path_of
@@ -90,6 +91,22 @@ def test_a_fit_is_kept_and_found_again_without_the_texts(
         assert other.gate.threshold == 0.6
         x = torch.randn(3, lens.d_model)
         assert torch.equal(one.change(x), other.change(x))
+
+
+def test_a_folder_that_cannot_be_written_is_steered_and_left_as_it_is(
+    lens: Lens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a read-only disk says; the tests' own user may write everywhere."""
+    own, texts = copied(lens, tmp_path / "own"), ["--texts", str(tmp_path / "marked.jsonl")]
+    rows = [{"text": one.text, "label": "toxic" if one.label else "benign"} for one in marked().texts]
+    (tmp_path / "marked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr("os.access", lambda path, mode: not str(path).startswith(str(tmp_path / "own")))
+    assert fit(P("leace", layers=(1,)), own, marked()).edits[0].name == "L1"
+    argv = ["steering", "fit", str(tmp_path / "own"), "--method", "leace", "--probes", "marked", *texts]
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(SystemExit, match=r"/own cannot be written, so no fit can be kept there\. Copy it first\."):
+        main()
+    assert not (tmp_path / "own" / "steering").exists()
 
 
 def test_without_a_fit_or_its_texts_the_sentence_has_the_command(lens: Lens, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def fit(
     """Fit a plan to a checkpoint, from the probes that lie beside it.
 
     act, mean-act and leace need the texts of these probes: they are fitted once and, unless told otherwise, kept beside
-    the checkpoint.
+    the checkpoint where its folder can be written.
     """
     fingerprint = lens.fingerprint
     if plan.site is None:
@@ -87,7 +87,7 @@ def _in_sequence(
     labels = torch.tensor([texts.texts[row].label for row in train])
     units, fitter = units_of(plan, probes), IN_SEQUENCE[plan.method]
     edits = fit_in_sequence(lens, words, labels, units, fitter, plan, on_progress)
-    if keep:
+    if keep and store.can_keep(lens.checkpoint):
         store.save(lens, plan, probes, edits)
     return edits
 
