@@ -14,7 +14,7 @@ from lens import Lens
 from steering.decode import Decoder, Kept, Seen
 from steering.dose import Doses
 from steering.receipt import Receipt, Shift, compare
-from steering.sampling import Sampling, next_tokens, noise_at, noise_key
+from steering.sampling import Sampling, next_tokens, noise_at, noise_of
 from steering.steerer import Amount, Shifts
 from steering.words import Words
 
@@ -55,9 +55,9 @@ class Batch:
         self._room = [min(sampling.max_tokens, lens.n_context - len(prompt)) for prompt in prompts]
         self._unreal = None if bool(lens.real_tokens.all()) else ~lens.real_tokens.to(lens.device)
         tokens_of |= {text: lens.encode(text) for text in {row.prompt for row in rows} - tokens_of.keys()}
-        chances, noise_of = _distinct([(row.prompt, row.sample) for row in rows])
-        self._noise_keys = [noise_key(sampling.seed, tokens_of[prompt], sample) for prompt, sample in chances]
-        self._noise_of = torch.tensor(noise_of)
+        chances, self._noise_of = _distinct([(row.prompt, row.sample) for row in rows])
+        self._noises = [noise_of(sampling.seed, tokens_of[prompt], sample) for prompt, sample in chances]
+        """Chance of each (prompt, sample); `_noise_of` says which one each row has."""
         self.words = [Words(lens) for _ in rows]
         self.live = set(range(len(rows)))
         """Rows that still grow."""
@@ -77,6 +77,7 @@ class Batch:
     @property
     def receipts(self) -> tuple[Receipt, ...]:
         """What was done to each row so far."""
+        model = self._lens.description
         return tuple(
             Receipt(
                 tuple((dose.steering.plan, dose.strength) for dose in row.doses),
@@ -86,7 +87,7 @@ class Batch:
                 self._opened[i] / self._looked[i] if self._looked[i] else None,
                 self._sampling.seed,
                 row.sample,
-                self._lens.description,
+                model,
             )
             for i, row in enumerate(self._rows)
         )
@@ -127,22 +128,19 @@ class Batch:
     def advance(self) -> None:
         """One more token for every live row."""
         logits = self._measured_step() if self._n_steps == 0 else self._decoder.step(self._next, self._shifts)
-        if bool(logits.sum().isnan()) and bool(logits.isnan().any()):  # the sum is quick, but infinities spoil it too
-            raise NotNumbers(
-                f"{self._lens.checkpoint.name} computed what is no number, in {self._lens.description['dtype']}. Steer "
-                "less, or open it with --dtype float32."
-            )
         if gates := self._shifts.gates:
             live = [(row, place) for place, row in enumerate(self._batch) if row in self.live]
             self._count(gates, live, torch.ones(len(self._batch), 1, dtype=torch.bool, device=self._lens.device))
         if self._unreal is not None:
             logits = logits.masked_fill(self._unreal, float("-inf"))
         self._next = next_tokens(logits, self._noise(), self._sampling)
+        if bool(logits.gather(-1, self._next[:, None]).isnan().any()):  # the largest of numbers and NaN is NaN
+            raise NotNumbers(
+                f"{self._lens.checkpoint.name} computed what is no number, in {self._lens.description['dtype']}. Steer "
+                "less, or open it with --dtype float32."
+            )
         self._n_steps += 1
-        for row, token in zip(self._batch, self._next.tolist(), strict=True):
-            if row in self.live:
-                self._n_read[row] += 1
-                self._take(row, token)
+        self._take(self._next.tolist())
         self._drop_finished()
 
     def _measured_step(self) -> Float[Tensor, "row vocab"]:
@@ -152,28 +150,26 @@ class Batch:
         self._shifted = compare(self._lens, [row.doses for row in self._rows], seen)
         return logits
 
-    @property
-    def _noise_in_turn(self) -> bool:
-        """Whether equally many rows after one another share each noise."""
-        each = len(self._noise_of) // len(self._noise_keys)
-        return bool(torch.equal(self._noise_of, torch.arange(len(self._noise_keys)).repeat_interleave(each)))
-
     def _noise(self) -> Float[Tensor, "noise vocab"] | None:
         if self._sampling.temperature == 0:
             return None
-        noise = noise_at(self._noise_keys, self._n_steps, self._lens.n_vocab)
-        if not self._noise_in_turn:
+        noise = noise_at(self._noises, self._n_steps, self._lens.n_vocab)
+        n_each = len(self._noise_of) // len(noise)
+        if self._noise_of != [place for place in range(len(noise)) for _ in range(n_each)]:  # not shared in turn
             noise = noise[self._noise_of]
         return noise.to(self._lens.device)
 
-    def _take(self, row: int, token: int) -> None:
-        if token == self._lens.eos:
-            self.live.discard(row)
-            return
-        written = self.words[row].tokens
-        written.append(token)
-        if len(written) >= self._room[row]:
-            self.live.discard(row)
+    def _take(self, tokens: Sequence[int]) -> None:
+        """Give each live row its next token."""
+        live, eos = self.live, self._lens.eos
+        for row, token in zip(self._batch, tokens, strict=True):
+            if row in live:
+                self._n_read[row] = self._n_steps
+                written = self.words[row].tokens
+                if token != eos:
+                    written.append(token)
+                if token == eos or len(written) >= self._room[row]:
+                    live.discard(row)
 
     def _drop_finished(self) -> None:
         """Stop computing finished rows once half of a large batch is finished: copying the cache costs a step."""
@@ -185,8 +181,7 @@ class Batch:
         self._shifts.keep(kept)
         self._decoder.keep(kept)
         self._next = self._next[kept]
-        self._noise_keys, noise_of = _distinct([self._noise_keys[self._noise_of[i]] for i in places])
-        self._noise_of = torch.tensor(noise_of)
+        self._noises, self._noise_of = _distinct([self._noises[self._noise_of[i]] for i in places])
 
 
 def encoded(lens: Lens, prompt: str, sampling: Sampling) -> list[int]:

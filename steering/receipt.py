@@ -113,10 +113,10 @@ def compare(lens: Lens, rows: Sequence[Doses], seen: Seen) -> list[tuple[Shift, 
             raise ShiftMissed(_sentence(lens, site, "it was never reached"))
         ones, strengths = [edit for edit, _ in pairs], torch.stack([strengths for _, strengths in pairs])[..., None]
         along = _at_one_place(lens, site, ones, strengths, *(part[:, -1].float().cpu() for part in seen[site]))
-        for row, (requested, measured) in enumerate(zip(*along, strict=True)):
-            ours = (strengths[:, row, 0] != 0).tolist()
-            lengths = zip(ours, ones, requested, measured, strict=True)
-            shifts[row] += [Shift(edit.name, one, other) for mine, edit, one, other in lengths if mine]
+        acts = (strengths[..., 0] != 0).T.tolist()
+        for row, (mine, requested, measured) in enumerate(zip(acts, *along, strict=True)):
+            lengths = zip(mine, ones, requested, measured, strict=True)
+            shifts[row] += [Shift(edit.name, one, other) for acting, edit, one, other in lengths if acting]
     return [tuple(row) for row in shifts]
 
 

@@ -45,27 +45,33 @@ class Sampling:
             raise ValueError(f"max_tokens is a number of tokens from 1 up; got {self.max_tokens}.")
 
 
-def noise_key(seed: int, prompt: Sequence[int], sample: int) -> int:
-    """A 128-bit name for the noise of one sample of one prompt (token ids), the same on every machine."""
+def noise_of(seed: int, prompt: Sequence[int], sample: int) -> np.random.Philox:
+    """The noise of one sample of one prompt (token ids), the same on every machine, for `noise_at` to draw from."""
     content = f"{seed} {sample} {' '.join(map(str, prompt))}"
-    return int.from_bytes(blake2b(content.encode(), digest_size=16, person=b"hormesis noise").digest(), "little")
+    digest = blake2b(content.encode(), digest_size=16, person=b"hormesis noise").digest()
+    return np.random.Philox(key=int.from_bytes(digest, "little"))
 
 
-def noise_at(keys: Sequence[int], step: int, n_vocab: int) -> Float[Tensor, "key vocab"]:
+def noise_at(noises: Sequence[np.random.Philox], step: int, n_vocab: int) -> Float[Tensor, "noise vocab"]:
     """Standard Gumbel noise for one step. Philox is counter-based, so any step is drawn without the ones before it.
 
     Each token's value comes from 32 bits of its own: a larger vocabulary continues a smaller one's noise.
     """
-    n_words = (n_vocab + 1) // 2
-    words = np.stack([np.random.Philox(key=key, counter=step << 64).random_raw(n_words) for key in keys])
-    bits = words.astype("<u8", copy=False).view("<u4")[:, :n_vocab].astype(np.float32)
+    words = np.empty((len(noises), (n_vocab + 1) // 2), dtype="<u8")
+    for row, noise in zip(words, noises, strict=True):
+        state = noise.state
+        state["state"]["counter"][:] = 0, step, 0, 0
+        state["buffer_pos"] = len(state["buffer"])  # what was drawn ahead belongs to another step
+        noise.state = state
+        row[:] = noise.random_raw(len(row))
+    bits = words.view("<u4")[:, :n_vocab].astype(np.float32)
     below = torch.from_numpy(bits).add_(0.5).mul_(2.0**-32).clamp_(max=1 - 2.0**-24)
     return below.neg_().log1p_().neg_().log_().neg_()  # log1p keeps the upper tail, which decides, in full detail
 
 
 def gumbel(seed: int, prompt: Sequence[int], sample: int, step: int, n_vocab: int) -> Float[Tensor, "vocab"]:
     """The noise of one step, on the CPU: of seed, prompt (token ids), sample and step, and of nothing else."""
-    return noise_at([noise_key(seed, prompt, sample)], step, n_vocab)[0]
+    return noise_at([noise_of(seed, prompt, sample)], step, n_vocab)[0]
 
 
 def next_tokens(
@@ -88,7 +94,8 @@ def next_tokens(
         tempered = _tempered(some, sampling)
         winners.append(_largest((tempered.unflatten(0, (len(shared), -1)) + shared[:, None]).flatten(0, 1)))
         if top_p < 1:
-            outside.append(_outside(tempered.softmax(dim=-1), winners[-1], top_p))
+            probability = tempered.softmax(dim=-1)
+            outside.append(_outside(probability, probability.gather(-1, winners[-1][:, None]), top_p))
     found = torch.cat(winners)
     if top_p < 1:
         _ask_again(found, torch.cat(outside).nonzero()[:, 0], logits, noise, sampling)
@@ -101,11 +108,13 @@ def _ask_again(
     """Replace the winners of `rows`, which are outside the top-p set, by the best inside."""
     tempered, n_each = _tempered(logits[rows], sampling), len(logits) // len(noise)
     probability, scores = tempered.softmax(dim=-1), tempered + noise[rows // n_each]
+    own = probability.gather(-1, found[rows][:, None])
     while len(rows):
-        scores = scores.masked_fill_(probability <= probability.gather(-1, found[rows][:, None]), -math.inf)
-        found[rows] = _largest(scores)
-        left = _outside(probability, found[rows], sampling.top_p)
-        rows, probability, scores = rows[left], probability[left], scores[left]
+        scores = scores.masked_fill_(probability <= own, -math.inf)
+        found[rows] = winners = _largest(scores)
+        own = probability.gather(-1, winners[:, None])
+        left = _outside(probability.clone(), own, sampling.top_p)
+        rows, probability, scores, own = rows[left], probability[left], scores[left], own[left]
 
 
 def _tempered(logits: Float[Tensor, "batch vocab"], sampling: Sampling) -> Float[Tensor, "batch vocab"]:
@@ -113,13 +122,11 @@ def _tempered(logits: Float[Tensor, "batch vocab"], sampling: Sampling) -> Float
 
 
 def _outside(
-    probability: Float[Tensor, "batch vocab"], tokens: Int[Tensor, "batch"], top_p: float
+    probability: Float[Tensor, "batch vocab"], own: Float[Tensor, "batch 1"], top_p: float
 ) -> Bool[Tensor, "batch"]:
-    """Whether the tokens more probable than a row's own hold top_p or more together."""
-    own = probability.gather(-1, tokens[:, None])
-    excess = (probability - own).relu_()
-    n_above = excess.sign().sum(dim=-1)
-    return excess.sum(dim=-1) + own[:, 0] * n_above >= top_p
+    """Whether the tokens more probable than a row's own hold top_p or more together; spoils `probability`."""
+    excess = probability.sub_(own).relu_()
+    return excess.sum(dim=-1) + own[:, 0] * excess.sign_().sum(dim=-1) >= top_p
 
 
 def _largest(x: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch"]:

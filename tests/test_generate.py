@@ -33,7 +33,7 @@ from steering import (
 from steering.batch import Batch
 from steering.dose import Dose
 from steering.methods.prefix import DETOX_PROMPT, NoPrefix
-from steering.sampling import gumbel, next_tokens, noise_key
+from steering.sampling import gumbel, next_tokens
 from steering.words import Words
 
 PROMPT, OTHER, SHORT = "The people next door are", "A small garden needs sun, water", "T"
@@ -242,9 +242,8 @@ def test_prompting_asks_in_words_and_draws_the_same_chance(lens: Lens) -> None:
     wide = Sampling(temperature=2, top_p=1, max_tokens=4)
     off, plain = generate(lens, rows[:2], wide)
     assert off.tokens == plain.tokens
-    key = noise_key(0, lens.encode("T"), 0)
     batch = Batch(lens, [Row("T"), replace(rows[2], doses=(Dose(replace(asked, prefix="A "), 1),))], wide)
-    assert batch._noise_keys == [key]
+    assert torch.equal(batch._noise(), gumbel(0, lens.encode("T"), 0, 0, lens.n_vocab)[None])
     with pytest.raises(PromptTooLong):
         generate(lens, rows, wide)  # 64 tokens of context are too few for the paper's instruction
 
