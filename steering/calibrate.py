@@ -23,6 +23,8 @@ from steering.plan import Plan
 
 TOLERANCE = 0.01
 """How far the KL may be from the one asked for, as a share of it."""
+DIGITS = 4
+"""Significant digits of a strength that is found."""
 FIRST = 1 / 128
 """Share of the largest strength that is tried first; it is doubled until the KL is reached."""
 MOST_TRIES = 60
@@ -47,7 +49,7 @@ class Calibrated:
     nats: float
     """Asked for: KL(plain ‖ steered) per token, every position steered."""
     strength: float
-    """In the method's own unit; the smallest that spends as much."""
+    """In the method's own unit, 4 significant digits; the smallest that spends as much."""
     kl: float
     """Of that strength on the windows it was found on: every other one of the text, from the first."""
     n_tokens: int
@@ -58,7 +60,7 @@ class Calibrated:
     def __str__(self) -> str:
         unit = self.plan.rule.unit.split(",")[0]
         return (
-            f"{self.plan}: {self.strength:.4g} {unit} for {self.nats:g} nats per token "
+            f"{self.plan}: {self.strength:g} {unit} for {self.nats:g} nats per token "
             f"({self.kl:.4g} on {self.n_tokens:,} tokens; held out {self.held_out.value:.4g} "
             f"[{self.held_out.low:.4g}, {self.held_out.high:.4g}], n={self.held_out.n})"
         )
@@ -106,7 +108,8 @@ class Calibration:
         if not (isinstance(nats, int | float) and 0 < nats < math.inf):
             raise ValueError(f"nats is a KL per token above 0, such as 0.1; got {nats!r}.")
         plan = self._steering.plan
-        strength = smallest(self.kl, nats, plan.rule.most, f"{plan.rule.name} on {self._lens.checkpoint.name}")
+        who = f"{plan.rule.name} on {self._lens.checkpoint.name}"
+        strength = written(smallest(lambda tried: self.kl(written(tried)), nats, plan.rule.most, who))
         held_out = torch.cat([self._divergence(batch, strength, None) for batch in batches(self._lens, self._held_out)])
         return Calibrated(
             plan,
@@ -147,6 +150,11 @@ class Calibration:
             f"{self._steering.plan.rule.name} is on or off and has no strength to find. On, it moves the predictions "
             f"of {self._lens.checkpoint.name} by {found.kl} nats per token."
         )
+
+
+def written(strength: float) -> float:
+    """The strength as people write it: what is shown, typed or set on a slider is what was measured."""
+    return float(f"{strength:.{DIGITS}g}")
 
 
 def smallest(kl: Callable[[float], float], nats: float, most: float, who: str = "It") -> float:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from steering.calibrate import DIGITS
 from steering.plan import Plan
 
 Marks = tuple[tuple[float, str], ...]
-FINE = 0.001
-"""Step of a slider whose strength was calibrated."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,8 @@ class Scale:
 
     def reaching(self, strength: float) -> Scale:
         """The same, fine enough for a calibrated strength, and long enough."""
-        return replace(self, most=max(self.most, math.ceil(strength)), step=FINE)
+        last_digit = math.floor(math.log10(strength)) - DIGITS + 1
+        return replace(self, most=max(self.most, math.ceil(strength)), step=float(f"1e{last_digit}"))
 
 
 SIGMAS = Scale(

@@ -98,8 +98,8 @@ def spend(
     with bench.pool.lens(run.checkpoints[0]) as lens:
         steering = fitted_to(lens, run, until(sign, on_progress))
         found = calibrate(lens, steering, asked_for, on_progress=until(sign, on_try))
-    return round(found.strength, 3), (
-        f"{run.plan.rule.name} at {found.strength:.3f} costs {name} {found.kl:.3g} nats per token on ordinary text; on "
+    return found.strength, (
+        f"{run.plan.rule.name} at {found.strength:g} costs {name} {found.kl:.3g} nats per token on ordinary text; on "
         f"text that was held out {found.held_out.value:.3g}, interval {found.held_out.low:.3g} to "
         f"{found.held_out.high:.3g}."
     )

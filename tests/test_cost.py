@@ -157,7 +157,7 @@ def test_a_strength_spends_what_was_asked_and_says_what_it_spends_elsewhere(lens
     assert found.held_out.value == pytest.approx(held_out.kl.value, rel=1e-4)
     assert found.held_out.n == held_out.kl.n
     assert found.held_out.low < found.held_out.value < found.held_out.high
-    assert f"standard deviations for {nats:g} nats per token" in str(found)
+    assert f": {found.strength} standard deviations for {nats:g} nats per token" in str(found)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

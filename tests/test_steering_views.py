@@ -16,6 +16,7 @@ from lens.bench import Bench
 from probes import builtin, probe_checkpoint
 from steering import Plan, Row, Sampling, cost, fit, generate
 from steering.asked import asked, command
+from steering.calibrate import TOLERANCE, Calibration
 from steering.cost import plain_text
 from steering.plan import METHODS
 from steering.scale import GIST, SCALES
@@ -98,8 +99,18 @@ def test_nats_become_the_strength_that_costs_them(bench: Bench) -> None:
     with bench.pool.lens(run.checkpoints[0]) as lens:
         [found] = cost(lens, [fit(run.plan, lens).at(strength)], plain_text())
     assert found.kl.value == pytest.approx(0.05, rel=0.05)  # the strength was found on half of this text
-    assert f"ITI at {strength:.3f} costs tiny-a 0.05" in words
+    assert f"ITI at {strength:g} costs tiny-a {dict(tries)[strength]:.3g} nats" in words
     assert "held out" in words
+
+
+def test_the_strength_of_a_few_nats_is_not_rounded_away(bench: Bench) -> None:
+    """Three decimals made a third less of this one, and nothing of a smaller one."""
+    run = asked(bench, **{**GIVEN, "method": "ablate", "strength": 1, "heads": ""})
+    strength, words = spend(bench, run, 1e-6, Event(), quiet, quiet)
+    with bench.pool.lens(run.checkpoints[0]) as lens:
+        kl = Calibration(lens, fit(run.plan, lens)).kl(strength)
+    assert kl == pytest.approx(1e-6, rel=TOLERANCE)
+    assert f"{kl:.3g} nats" in words
 
 
 @pytest.mark.parametrize(
@@ -131,7 +142,10 @@ def test_stop_ends_the_search_for_a_strength(bench: Bench) -> None:
 def test_the_slider_reaches_every_strength_that_nats_can_buy() -> None:
     assert SCALES["caa"].reaching(8.213).most == 9
     assert SCALES["iti"].reaching(5.237).most == SCALES["iti"].most
-    assert (5.237 / SCALES["iti"].reaching(5.237).step) % 1 == pytest.approx(0, abs=1e-6)
+    for strength in (5.237, 13.24, 0.01234, 4.567e-5, 1.0):
+        n_steps = strength / SCALES["iti"].reaching(strength).step
+        assert n_steps == pytest.approx(round(n_steps), abs=1e-6)
+        assert 1000 <= n_steps < 10_000  # four digits
     assert all(scale.most <= METHODS[method].most for method, scale in SCALES.items())
     assert list(SCALES) == list(METHODS) == list(GIST)
 
