@@ -24,7 +24,7 @@ TRIES = 6
 TIMEOUT = 30.0  # seconds that one request may take
 FIRST_WAIT = 2.0  # seconds before the second try at most; twice as long before each further one
 LONGEST_WAIT = 300.0  # seconds that a service may ask for before we rather stop
-PATIENCE = 20  # requests in a row that may fail after all their tries
+PATIENCE = 20  # requests in a row that may fail after all their tries, or texts that may be refused
 KEY_ERRORS = ("api key invalid", "invalid api key")
 NO_CONNECTION, OVER_QUOTA = "no connection", "over its quota (429)"
 AGAIN = "What it scored so far is kept where there is a cache: the same command again goes on from there."
@@ -156,15 +156,26 @@ class Remote:
                 scores = self._read(answer, len(texts))
             except Passing as failure:
                 trouble = str(failure)
+            except NoScore as refusal:
+                self._count(refusal, texts)
+                raise
             else:
                 self._failed = 0
                 return scores
-            if attempt < TRIES - 1:
-                await self._wait(attempt, answer)
+            await self._wait(attempt, answer)
         self._failed += 1
         if trouble in (NO_CONNECTION, OVER_QUOTA) or self._failed >= PATIENCE:
             raise ScorerStopped(f"{self.name} was asked {TRIES} times and gave no score: {trouble}. {AGAIN}")
         raise NoScore(trouble)
+
+    def _count(self, refusal: NoScore, texts: Sequence[str]) -> None:
+        """A few texts may be refused, not one after the other; of several at once, one may be to blame."""
+        self._failed += len(texts) == 1
+        if self._failed >= PATIENCE:
+            raise ScorerStopped(
+                f"{self.name} refused {PATIENCE} texts in a row: {refusal}. See whether it takes such texts, and leave "
+                f"out those that it does not. {AGAIN}"
+            ) from refusal
 
     async def _post(self, session: aiohttp.ClientSession, texts: Sequence[str]) -> Answer | str:
         """The answer, or why there is none; no error of aiohttp's leaves here, since some show the URL."""
@@ -213,6 +224,8 @@ class Remote:
     async def _wait(self, attempt: int, answer: Answer | str) -> None:
         """As long as the service says, and then for all; else a random while, longer at each attempt (full jitter)."""
         asked = seconds(answer.retry_after) if isinstance(answer, Answer) else None
+        if asked is None and attempt == TRIES - 1:
+            return  # this request is not made again, but others are
         if asked is None:
             await asyncio.sleep(random.uniform(0, self.first_wait * 2**attempt))
         elif asked > LONGEST_WAIT:

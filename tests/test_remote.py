@@ -113,6 +113,34 @@ def test_a_service_that_answers_nothing_but_errors_is_left_alone(server: Hostile
     assert len(server.asked) <= TRIES * (PATIENCE + 8)  # eight requests are under way together
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_service_that_refuses_every_text_is_left_alone(server: Hostile, kind: str) -> None:
+    """A wrong request of ours, say: every text missing would look like a finished run."""
+    server.faults = {"number": ["422", "…"]}
+    with pytest.raises(ScorerStopped, match=rf"{kind} refused {PATIENCE} texts in a row: refused \(422\)\."):
+        asking(server, kind)(TEXTS)
+    assert sum(len(texts) == 1 for texts in server.asked) <= PATIENCE + 8
+
+
+def test_refusals_that_are_not_in_a_row_stop_nothing(server: Hostile) -> None:
+    server.faults = {f"number {n}": ["400", "…"] for n in (1, 3, 5)}
+    remote = asking(server, "perspective")
+    refused = {n for n in range(70) if str(n)[0] in "135"}
+    assert len(refused) > PATIENCE
+    assert {n for n, score in enumerate(remote(TEXTS)) if score is None} == refused
+    assert remote.missing == {"comment too long": len(refused)}
+
+
+def test_all_wait_as_long_as_the_service_says_though_nobody_asks_for_that_text_again(server: Hostile) -> None:
+    server.faults = {"exx number 2": [*["503"] * (TRIES - 1), "503 after 1"]}
+    many = [*TEXTS, *(f"one more, {n}" for n in range(100))]
+    scores = asking(server, "perspective", per_second=100)(many)
+    assert [n for n, score in enumerate(scores) if score is None] == [2]
+    last = max(i for i, texts in enumerate(server.asked) if texts == [TEXTS[2]])
+    later = [time - server.times[last] for time in server.times[last + 1 :]]
+    assert sum(gap > 0.9 for gap in later) >= len(later) - 7 > 0  # but for those that were under way
+
+
 def test_all_wait_when_the_service_says_for_how_long(server: Hostile) -> None:
     server.faults = {"number 2": ["429 after 1"]}
     assert asking(server, "perspective", per_second=100)(TEXTS[:20]) == SCORES[:20]
