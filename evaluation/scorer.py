@@ -1,7 +1,7 @@
 """A scorer is a named, versioned function from texts to toxicity, 0 to 1; a failure is missing, never 0."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,6 +77,12 @@ class Cached:
         if self.cache:
             self.cache.keep(found)
         return found
+
+
+def missing_scores(n_missing: int, n: int, why: Mapping[str, int]) -> str:
+    """How many texts have no score, in a sentence, with the kinds that were counted."""
+    kinds = ", ".join(f"{kind}: {count:,}" for kind, count in Counter(why).most_common() if count)
+    return f"{n_missing:,} of {n:,} texts have no score{f' ({kinds})' * bool(kinds)}."
 
 
 def open_scorer(spec: str = "builtin", cache: str | Path | None = None) -> Cached:

@@ -137,7 +137,8 @@ def test_two_scorers_are_placed_beside_each_other(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["evaluation", "agree", classifier, other, "--texts", file])
     main()
-    said, out = capsys.readouterr().out, tmp_path / "agreement"
+    (said, aside), out = capsys.readouterr(), tmp_path / "agreement"
+    assert [line.partition(": ")[2] for line in aside.splitlines()] == ["1 of 193 texts have no score (blank: 1)."] * 2
     assert f"{len(rows)} texts; 1 more lack a score from either." in said
     assert said == f"{(out / 'agree.md').read_text()}\nagreement/{{agree.json,agree.md,agree.png,agree.svg}}\n"
     found = json.loads((out / "agree.json").read_text())

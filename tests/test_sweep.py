@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -215,12 +216,17 @@ def test_the_command_measures_and_goes_on_where_it_was(
     whole = (tmp_path / "out" / "rows.jsonl").read_bytes()
     command.sweep(**words)
     assert (tmp_path / "out" / "rows.jsonl").read_bytes() == whole
-    assert capsys.readouterr().out == f"{tmp_path}/out/rows.jsonl\n" * 2
+    said, aside = capsys.readouterr()
+    assert said == f"{tmp_path}/out/rows.jsonl\n" * 2
     rows = list(Results(tmp_path / "out").rows("generation"))
     assert sum(len(row["texts"]) for row in rows) == 2 * len(open_prompts("builtin"))
     scores = [text["scores"]["builtin"] for row in rows for text in row["texts"]]
     assert all(0 <= score <= 1 for score in scores if score is not None)
-    assert sum(score is None for score in scores) < len(scores) / 10, "a text without words has no score"
+    n = sum(score is None for score in scores)
+    assert 0 < n < len(scores) / 10, "a text without words has no score"
+    first, again = aside.splitlines()
+    assert re.fullmatch(rf"builtin: {n} of {len(scores)} texts have no score \([\w ]+: \d+.*\)\.", first)
+    assert again == f"builtin: {n} of {len(scores)} texts have no score."
     assert {row["sampling"]["max_tokens"] for row in rows} == {20}
     with pytest.raises(OtherSweep, match="plans"):
         command.sweep(**{**words, "plans": ("none", "iti@8")})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +15,7 @@ import tyro
 
 from evaluation.agree import agreement, picture
 from evaluation.rows import Placed, batches, number, read, text
-from evaluation.scorer import AT_ONCE, open_scorer
+from evaluation.scorer import AT_ONCE, missing_scores, open_scorer
 from lens.files import write_atomically
 from lens.terminal import progress
 
@@ -42,8 +44,8 @@ def agree(
         field: The column that holds the text; a dot leads inside an object: continuation.text.
         cache: The file that keeps scores; none: keep them nowhere. Default: in your cache folder.
     """
-    one, one_scores = scores_of(first, field, cache)
-    other, other_scores = scores_of(second, field, cache)
+    one, one_scores, one_missing = scores_of(first, field, cache)
+    other, other_scores, other_missing = scores_of(second, field, cache)
     a: list[float | None] = []
     b: list[float | None] = []
     for batch in batches(read(texts), AT_ONCE):
@@ -51,6 +53,9 @@ def agree(
         b += other_scores(batch)
         progress(f"{len(a):,} texts")
     progress()
+    for name, scores, why in ((one, a, one_missing), (other, b, other_missing)):
+        if n_missing := scores.count(None):
+            print(f"{name}: {missing_scores(n_missing, len(scores), why)}", file=sys.stderr)
     found = agreement(one, other, a, b, np.random.default_rng(0))
     drawn = picture(found, a, b)
     for kind in ("png", "svg"):
@@ -60,10 +65,11 @@ def agree(
     print(f"{found}\n\n{out}/{{agree.json,agree.md,agree.png,agree.svg}}")
 
 
-def scores_of(spec: str, field: str, cache: str | None) -> tuple[str, Scores]:
-    """A name with its version, and what gives rows their scores."""
+def scores_of(spec: str, field: str, cache: str | None) -> tuple[str, Scores, Counter[str]]:
+    """A name with its version, what gives rows their scores, and what counts why there is none."""
     if spec.startswith(COLUMN):
         column = spec.removeprefix(COLUMN)
-        return column, lambda batch: [number(place, row, column) for place, row in batch]
+        return column, lambda batch: [number(place, row, column) for place, row in batch], Counter()
     scorer = open_scorer(spec, cache)
-    return f"{scorer.name} {scorer.version}", lambda batch: scorer([text(*placed, field) for placed in batch])
+    name = f"{scorer.name} {scorer.version}"
+    return name, lambda batch: scorer([text(*placed, field) for placed in batch]), scorer.missing

@@ -10,7 +10,7 @@ import tyro
 
 from evaluation.cache import text_sha
 from evaluation.rows import batches, read, text
-from evaluation.scorer import Cached, open_scorer
+from evaluation.scorer import Cached, missing_scores, open_scorer
 from lens.terminal import progress
 
 
@@ -41,8 +41,7 @@ def score(
         progress(f"{n:,} texts, {n_missing:,} without a score")
     progress()
     if n_missing:
-        reasons = ", ".join(f"{kind}: {count:,}" for kind, count in opened.missing.most_common() if count)
-        print(f"{n_missing:,} of {n:,} texts have no score ({reasons}).", file=sys.stderr)
+        print(missing_scores(n_missing, n, opened.missing), file=sys.stderr)
 
 
 def line(words: str, found: float | None, scorer: Cached) -> str:

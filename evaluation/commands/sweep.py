@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,7 +13,7 @@ from evaluation.held_out import held_out
 from evaluation.plans import read_plan
 from evaluation.prompts import open_prompts
 from evaluation.results import Results
-from evaluation.scorer import Scorer, open_scorer
+from evaluation.scorer import Cached, missing_scores, open_scorer
 from evaluation.services import SERVICES
 from evaluation.sweep import Sweep, here, measure
 from evaluation.toxicity import PRESETS
@@ -78,16 +79,26 @@ def sweep(
     with ExitStack() as stack:
         results = stack.enter_context(Results(out))
         if ray is None:
-            engine = here(Bench(machine.device, machine.threads, scorer))
+            engine = here(Bench(machine.device, machine.threads, opened.__getitem__))
         else:
             from evaluation.spread import spread  # Ray takes half a second to import, and is an extra
 
             engine = stack.enter_context(spread(ray, workers, machine.device, machine.threads or 1, scorer))
         measure(asked, results, engine, progress)
-    progress()
+        progress()
+        for spec, one in opened.items():
+            told_missing(spec, one, results)
     print(f"{out}/rows.jsonl")
 
 
-def scorer(spec: str) -> Scorer:
+def told_missing(spec: str, scorer: Cached, results: Results) -> None:
+    """Say how many texts have no score; why is known of those that this process scored in this run."""
+    scores = [text["scores"][scorer.name] for row in results.rows("generation") for text in row["texts"]]
+    if n_missing := scores.count(None):
+        again = " The same sweep with another --out asks for them again." * (spec in SERVICES)
+        print(f"{scorer.name}: {missing_scores(n_missing, len(scores), scorer.missing)}{again}", file=sys.stderr)
+
+
+def scorer(spec: str) -> Cached:
     """The built-in scorer is faster than the cache."""
     return open_scorer(spec, "none" if spec == "builtin" else None)
