@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 
 from steering.generate import Row, Step
+
+ORDERS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+"""Control characters other than the new line, halves of characters, and marks that reorder what stands around them."""
 
 
 def page(rows: Sequence[Row], step: Step, hide: Callable[[str], str]) -> str:
@@ -28,8 +32,8 @@ def title(row: Row) -> str:
 
 
 def harmless(text: str) -> str:
-    """What a model writes may hold control characters; a terminal would obey them."""
-    return "".join(c if c.isprintable() or c == "\n" else " " if c == "\t" else "\ufffd" for c in text)
+    """What a model writes may hold orders that a terminal would obey; every other character is shown."""
+    return ORDERS.sub("\ufffd", text.replace("\t", " "))
 
 
 def json_lines(rows: Sequence[Row], step: Step) -> str:

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import sys
+import unicodedata
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -309,3 +310,8 @@ def test_what_grows_in_a_terminal_ends_as_what_goes_into_a_pipe(run, monkeypatch
 
 def test_a_terminal_is_not_given_orders_by_a_model() -> None:
     assert harmless("a\x1b[2Jb\tc\nd\r") == "a\ufffd[2Jb c\nd\ufffd"
+    every = "".join(map(chr, range(sys.maxunicode + 1)))
+    orders = {one for one in every if unicodedata.category(one) in ("Cc", "Cs")} - {"\n"}
+    reorder = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    changed = {one for one, shown in zip(every, harmless(every), strict=True) if one != shown}
+    assert changed == orders | reorder  # and no space, joiner or direction of another script
