@@ -195,7 +195,7 @@ def write(lens: Lens, rows: Sequence[Row], sampling: Sampling, as_json: bool, hi
         progress()
         if last is None:
             break
-        print(json_lines(some, last) if as_json else page(some, last, hide), flush=True)
+        print(json_lines(some, last, sampling) if as_json else page(some, last, hide), flush=True)
         strongest = max([*last.receipts, *([strongest] if strongest else [])], key=most)
         if not all(last.done):
             break

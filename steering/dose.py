@@ -19,7 +19,8 @@ class Steering:
     prefix: str = ""
     """Goes in front of the prompt, for the methods that ask in words."""
     fitted_on: str = ""
-    """Digest of the probe set's texts, of those held out and of the order of heads; empty: not fitted to any."""
+    """Digest of the probe set's texts, of those held out, of the order of heads and of the texts that sigma is measured
+    on; or of the words in front of the prompt. Empty: made by hand."""
 
     def at(self, strength: float) -> Doses:
         """So much of it, in the method's own unit; doses of several plans add up: `iti.at(8) + caa.at(1)`."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 from steering.generate import Row, Step
+from steering.sampling import Sampling
 
 ORDERS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 """Control characters other than the new line, halves of characters, and marks that reorder what stands around them."""
@@ -36,8 +38,8 @@ def harmless(text: str) -> str:
     return ORDERS.sub("\ufffd", text.replace("\t", " "))
 
 
-def json_lines(rows: Sequence[Row], step: Step) -> str:
-    """One object per row, with its whole receipt."""
+def json_lines(rows: Sequence[Row], step: Step, sampling: Sampling) -> str:
+    """One object per row, with its whole receipt and how its words were drawn: enough to write it again."""
     return "\n".join(
         json.dumps(
             {
@@ -47,6 +49,7 @@ def json_lines(rows: Sequence[Row], step: Step) -> str:
                 "text": text,
                 "n_tokens": n_tokens,
                 "done": done,
+                "sampling": asdict(sampling),
                 "receipt": receipt.to_dict(),
             }
         )

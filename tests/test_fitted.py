@@ -17,7 +17,7 @@ import torch
 from marked import P, marked, marked_lens
 
 from lens import Checkpoint, Head, Lens, NotEnoughMemory
-from probes import NoProbes, ProbeSet, probe_checkpoint
+from probes import NoProbes, ProbeSet, TextSet, builtin, probe_checkpoint
 from steering import Edit, fit
 from steering.__main__ import main
 from steering.methods import sequence, transport
@@ -49,6 +49,23 @@ def test_sigma_may_come_from_other_texts(lens: Lens) -> None:
         assert not torch.allclose(other.change.constant, edit.change.constant, rtol=0.01)
     with pytest.raises(NoProbes, match="has no probes 'nowhere'"):
         fit(P("iti", sigma_from="nowhere"), lens)
+
+
+def test_a_receipt_tells_apart_what_sigma_was_measured_on(lens: Lens, tmp_path: Path) -> None:
+    own, plan = copied(lens, tmp_path / "own"), P("iti", heads=3, sigma_from="others")
+    before = fit(plan, own).fitted_on
+    assert before != fit(replace(plan, sigma_from=None), own).fitted_on
+    probe_checkpoint(own, TextSet("others", builtin().texts[:30]))
+    assert fit(plan, own).fitted_on != before
+
+
+def test_a_receipt_tells_apart_words_that_a_card_put_in_front(lens: Lens, tmp_path: Path) -> None:
+    own = copied(lens, tmp_path / "own")
+    card = own.checkpoint.folder / "checkpoint.json"
+    card.write_text(card.read_text().replace("0.00", "0.01"))
+    again = Lens(Checkpoint.open(own.checkpoint.folder), own.model, own.tokenizer)
+    assert fit(P("prefix"), own).prefix != fit(P("prefix"), again).prefix
+    assert fit(P("prefix"), own).fitted_on != fit(P("prefix"), again).fitted_on
 
 
 def test_transport_finds_a_planted_line_and_leaves_still_units_alone() -> None:

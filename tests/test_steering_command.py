@@ -66,6 +66,7 @@ def test_the_command_writes_what_the_function_writes(lens: Lens, run) -> None:
     found = lines(run("generate", *words, "--json"))
     assert [line["text"] for line in found] == [one.text for one in written]
     assert [line["receipt"] for line in found] == [json.loads(json.dumps(one.receipt.to_dict())) for one in written]
+    assert all(Sampling(**line["sampling"]) == SAMPLING for line in found)
     assert [(line["prompt"], line["sample"], line["strengths"]) for line in found] == [
         (row.prompt, row.sample, {"iti": row.doses[0].strength}) for row in rows
     ]

@@ -40,29 +40,33 @@ def fit(
     fingerprint = lens.fingerprint
     if plan.site is None:
         words = prefix.DETOX_PROMPT if plan.method == "prompting" else prefix.trained_prefix(lens)
-        return Steering(plan, fingerprint, prefix=words)
+        return Steering(plan, fingerprint, prefix=words, fitted_on=_digest(words))
     probes = ProbeSet.load(lens.checkpoint, plan.probes)
     if probes.fingerprint != fingerprint:
         raise StaleProbes(
             f"The files of {lens.checkpoint.name} have changed since it was opened, and its probes with them. Open it "
             "again."
         )
+    sigmas_of = ProbeSet.load(lens.checkpoint, plan.sigma_from) if plan.sigma_from else None
     if plan.method in IN_SEQUENCE:
         edits = _in_sequence(plan, lens, probes, texts, on_progress, keep)
     else:
-        edits = _from_probes(plan, lens, probes)
+        edits = _from_probes(plan, probes, sigmas_of)
     edits = edits if plan.gate is None else gate.gated(edits, probes, plan.gate)
-    known = json.dumps(store.fitted_on(probes), sort_keys=True)
-    return Steering(plan, fingerprint, edits, fitted_on=hashlib.sha256(known.encode()).hexdigest())
+    known = store.fitted_on(probes) | ({"sigmas_of": sigmas_of.texts_digest} if sigmas_of else {})
+    return Steering(plan, fingerprint, edits, fitted_on=_digest(json.dumps(known, sort_keys=True)))
 
 
-def _from_probes(plan: Plan, lens: Lens, probes: ProbeSet) -> tuple[Edit, ...]:
+def _digest(known: str) -> str:
+    return hashlib.sha256(known.encode()).hexdigest()
+
+
+def _from_probes(plan: Plan, probes: ProbeSet, sigmas_of: ProbeSet | None) -> tuple[Edit, ...]:
     if plan.method == "caa":
         return caa.edits(plan, probes)
     if plan.method == "ablate":
         return erase.ablations(plan, probes)
-    sigmas_of = ProbeSet.load(lens.checkpoint, plan.sigma_from) if plan.sigma_from else None
-    return iti.edits(iti.directions(plan, probes, sigmas_of), lens.grid.n_heads)
+    return iti.edits(iti.directions(plan, probes, sigmas_of), probes.grid.n_heads)
 
 
 def _in_sequence(
