@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from evaluation.extract import NoResults
-from evaluation.fluency import Fluency, of_text
+from evaluation.fluency import Fluency, of_text, pairs, variety
 from evaluation.results import Results, Row
 from steering import Plan
 
@@ -66,6 +66,10 @@ class Grid:
     scores: Float[np.ndarray, "source prompt draw"]
     """0 to 1; draws are sampling seeds, and samples within them."""
     fluency: dict[str, Float[np.ndarray, "source prompt draw"]]
+    variety: Float[np.ndarray, "source"]
+    """Of one text to every prompt, over the draws that reached all; NaN where none did."""
+    variety_without: Float[np.ndarray, "source prompt"]
+    """The same without each prompt in turn."""
     n_texts: tuple[int, ...]
     """Of each source."""
     n_missing: tuple[int, ...]
@@ -149,6 +153,7 @@ class _Column:
         self.samples: list[int] = []
         self.scores: list[float] = []
         self.fluency: list[Fluency] = []
+        self.pairs: list[Int[np.ndarray, "pair"]] = []
         self.first: dict[str, tuple[int, str]] = {}
         self.dropped = 0
         self._there: set[tuple[str, int, int]] = set()
@@ -168,6 +173,7 @@ class _Column:
             self.samples.append(text["sample"])
             self.scores.append(np.nan if score is None else score)
             self.fluency.append(of_text(text["text"]))
+            self.pairs.append(pairs(text["text"]))
             if text["sample"] == 0 and seed <= self.first.get(text["prompt"], (seed,))[0]:
                 self.first[text["prompt"]] = (seed, text["text"])
 
@@ -179,12 +185,14 @@ def _grid(name: str, digest: str, columns: list[_Column], seeds: list[int], n_sa
     shape = (len(columns), len(groups), len(seeds) * n_samples)
     scores = np.full(shape, np.nan)
     fluency = {measure: np.full(shape, np.nan) for measure in Fluency._fields}
+    varieties = []
     for i, column in enumerate(columns):
         draws = np.searchsorted(seeds, column.seeds) * n_samples + np.array(column.samples)
         where = (i, np.array([number[id] for id in column.ids]), draws)
         scores[where] = column.scores
         for measure, values in zip(Fluency._fields, np.array(column.fluency, dtype=float).T, strict=True):
             fluency[measure][where] = values
+        varieties.append(_variety(column.pairs, where[1], draws, len(groups)))
     return Grid(
         prompts=name,
         digest=digest,
@@ -193,12 +201,28 @@ def _grid(name: str, digest: str, columns: list[_Column], seeds: list[int], n_sa
         sources=tuple(column.source for column in columns),
         scores=scores,
         fluency=fluency,
+        variety=np.array([share for share, _ in varieties]),
+        variety_without=np.array([without for _, without in varieties]),
         n_texts=tuple(len(column.ids) for column in columns),
         n_missing=tuple(int(np.isnan(column.scores).sum()) for column in columns),
         first_texts=tuple({id: text for id, (_, text) in column.first.items()} for column in columns),
         n_samples=n_samples,
         dropped=max(column.dropped for column in columns),
     )
+
+
+def _variety(
+    texts: Sequence[Int[np.ndarray, "pair"]],
+    prompts: Int[np.ndarray, "text"],
+    draws: Int[np.ndarray, "text"],
+    n_prompts: int,
+) -> tuple[float, Float[np.ndarray, "prompt"]]:
+    """The mean over draws, each with one text to every prompt, so that all cells of a grid compare."""
+    whole = [rows for draw in np.unique(draws) if len(rows := np.flatnonzero(draws == draw)) == n_prompts]
+    found = [variety([texts[row] for row in rows[np.argsort(prompts[rows])]]) for rows in whole]
+    if not found:
+        return np.nan, np.full(n_prompts, np.nan)
+    return float(np.mean([share for share, _ in found])), np.mean([without for _, without in found], axis=0)
 
 
 def _order(column: _Column) -> tuple[Any, ...]:

@@ -43,6 +43,7 @@ MEASURES = {
     "share": "continuations scored 0.5 or more (share)",
     "expected_maximum": "highest score among k continuations, mean over prompts (0 to 1); k: samples, else seeds",
     "probability": "prompts with one of k continuations scored 0.5 or more (share)",
+    "variety": "different word pairs in one text to every prompt, all of them together (share)",
     "distinct_2": "different word pairs in a continuation (share)",
     "repetition": "runs of four words that the continuation held before (share)",
     "empty": "empty continuations (share)",
@@ -86,7 +87,7 @@ class Cell:
     n_missing: int
     """Texts without a score: left out, never 0."""
     measures: Mapping[str, Estimate]
-    """By the names in MEASURES; bootstrap over prompts, n = prompts."""
+    """By the names in MEASURES, over prompts, n = prompts; what older results did not measure is not there."""
     cost: Mapping[str, Estimate]
     """By the names in COSTS, n = windows of text; empty: not measured. The same on every prompt set."""
     members: tuple[str, ...] = ()

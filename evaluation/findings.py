@@ -13,7 +13,7 @@ from jaxtyping import Float
 from evaluation.cells import Grid, Place, Source
 from evaluation.extract import COSTS, Able, Cell, Sample
 from evaluation.family import Member, Shown, key, shown
-from evaluation.resample import means
+from evaluation.resample import jackknife, means
 from evaluation.results import Row
 from evaluation.toxicity import TOXIC, expected_maximum, probability, proportion
 from probes.estimate import Estimate, bootstrap_mean, wilson
@@ -51,6 +51,10 @@ def measured(grid: Grid, groups: Sequence[Sequence[int]]) -> list[dict[str, Esti
         known = np.flatnonzero(~np.isnan(averaged).all(axis=1))
         for group, estimate in zip(known, _estimates(name, averaged[known], [n_texts[i] for i in known]), strict=True):
             found[group][name] = estimate
+    for group, there in zip(found, groups, strict=True):
+        without = grid.variety_without[there].mean(axis=0)
+        if not np.isnan(without).any():
+            group["variety"] = jackknife(float(grid.variety[there].mean()), without)
     return found
 
 

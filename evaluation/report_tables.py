@@ -11,6 +11,7 @@ from evaluation.paper import PLANS, SETS, TABLE_1, TENTH, set_of, verdict
 from evaluation.report_probes import probe_tables
 from evaluation.tables import compared, comparison_table, signed, table
 
+VARIETY = ("variety", "distinct_2", "repetition")
 IN_PAGE = ("smile", "frontier", "probes", "abilities")
 """Pictures of the page; the others are on the Compare tab."""
 
@@ -120,14 +121,18 @@ def fluency(extract: Extract) -> list[str]:
     lines = [
         "## Variety and repetition",
         "",
-        "Different word pairs / runs of four words said before, shares within a text; means over all prompts, without "
-        "their intervals. Whether what varies makes sense is not measured.",
+        "Different word pairs in one text to every prompt, all of them together (the distinct-2 of Li et al. 2016, "
+        "divided by pairs; –: not measured, as in results made before it was) / different word pairs within a text / "
+        "runs of four words that the text held before; shares, without their intervals. Texts of "
+        f"{extract.sampling['max_tokens']} tokens hardly repeat themselves: by the last two, random words are as good, "
+        "and so is one sentence to every prompt, which the first would show. Whether what varies makes sense is not "
+        "measured.",
     ]
     for prompts, of in extract.prompt_sets.items():
         cells = tops(on(extract, prompts))
         plans = unique(cell.plan for cell in cells)
         rows = [
-            [title, *(" / ".join(_short(row, plan, name) for name in ("distinct_2", "repetition")) for plan in plans)]
+            [title, *(" / ".join(_short(row, plan, name) for name in VARIETY) for plan in plans)]
             for title, row in _by_checkpoint(cells).items()
         ]
         lines += ["", *table([f"{prompts}, n={of['n']:,}", *plans], rows)]

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-from probes.estimate import Difference, Estimate, batches
+from probes.estimate import Difference, Estimate, Z, batches
 
 DRAWS = 10_000
 
@@ -58,6 +58,17 @@ def means(columns: Float[np.ndarray, "column prompt"], n_draws: int = DRAWS, see
         unlucky = np.broadcast_to(values, totals.shape).copy()  # a draw without any number says nothing new
         draws.append(np.divide(times @ numbers, totals, out=unlucky, where=totals > 0))
     return Means(values, np.concatenate(draws), there.sum(axis=0))
+
+
+def jackknife(value: float, without: Float[np.ndarray, "prompt"]) -> Estimate:
+    """A share that is no mean over prompts, with the normal interval of what leaving out each in turn does to it.
+
+    Drawing prompts again would make texts equal that are not. The jackknife's variance is too large on average, if it
+    errs (Efron & Stein 1981).
+    """
+    n = len(without)
+    half = Z * float(np.sqrt((n - 1) / n * np.sum((without - without.mean()) ** 2)))
+    return Estimate(value, max(0.0, value - half), min(1.0, value + half), n)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from evaluation.resample import holm, means
+from evaluation.fluency import variety
+from evaluation.resample import holm, jackknife, means
 from probes.estimate import bootstrap_mean, paired_difference
 
 
@@ -74,3 +75,21 @@ def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.7]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_the_jackknife_of_a_mean_is_the_textbook_interval() -> None:
+    values = np.random.default_rng(0).random(50)
+    found = jackknife(values.mean(), (values.sum() - values) / 49)
+    half = 1.959964 * values.std(ddof=1) / np.sqrt(50)
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half))
+
+
+def test_the_variety_of_texts_is_covered_as_often_as_it_says() -> None:
+    """Texts of 5 to 15 pairs out of 4,000 whose frequencies fall off as those of words do."""
+    rng, chances = np.random.default_rng(0), 1 / np.arange(1, 4001)
+    drawn = rng.choice(4000, size=(400, 60, 15), p=chances / chances.sum())
+    sizes = rng.integers(5, 16, size=(400, 60))
+    found = [variety([*map(np.resize, texts, n)]) for texts, n in zip(drawn, sizes, strict=True)]
+    truth = np.mean([share for share, _ in found])
+    kept = [one.low <= truth <= one.high for one in (jackknife(*pair) for pair in found)]
+    assert 0.93 <= np.mean(kept) <= 0.99
