@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from statistics import fmean
@@ -23,6 +24,7 @@ from lens.opening import resolve_dtype
 from probes.estimate import Estimate
 from steering import Generation, Plan, Row, Sampling, Steering, cost, fit, generate
 from steering.calibrate import Calibration
+from steering.cost import Cost
 from steering.decode import Kept
 from steering.dose import Doses
 
@@ -35,6 +37,10 @@ NUMBERS = ("cross_entropy", "plain", "increase", "kl", "bits_per_byte", "plain_b
 
 class OtherVersion(ValueError):
     """A checkpoint or a scorer that is not the one a unit was planned with."""
+
+
+class NotPriced(ValueError):
+    """A plan whose cost is no number, or that cannot be made to cost what was asked."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +186,7 @@ def _costs(unit: Unit, bench: Bench) -> list[tuple[AskedPlan, results.Row]]:
     plans = calibrated(unit, lens, bench)
     digest = hashlib.sha256(unit.text.encode()).hexdigest()
     rows = []
-    for asked, found in zip(plans, cost(lens, [bench.doses(lens, one) for one in plans], unit.text), strict=True):
+    for asked, found in zip(plans, _priced(unit, plans, lens, bench), strict=True):
         row: results.Row = {"text": unit.text_name, "digest": digest, "n_tokens": found.n_tokens}
         row |= {"strength": asked.strength} | {name: _listed(getattr(found, name)) for name in NUMBERS}
         row |= {"windows": {"increase": found.increases, "kl": found.divergences}}
@@ -194,11 +200,34 @@ def calibrated(unit: CostUnit, lens: Lens, bench: Bench) -> list[AskedPlan]:
     found = []
     for asked in unit.plans:
         if asked.plan and asked.nats and asked.strength is None:
-            if asked.plan not in curves:
-                curves[asked.plan] = Calibration(lens, bench.fitted(lens, asked.plan), unit.text)
-            asked = replace(asked, strength=curves[asked.plan].spend(asked.nats).strength)
+            with _named(unit, asked):
+                if asked.plan not in curves:
+                    curves[asked.plan] = Calibration(lens, bench.fitted(lens, asked.plan), unit.text)
+                asked = replace(asked, strength=curves[asked.plan].spend(asked.nats).strength)
         found.append(asked)
     return found
+
+
+def _priced(unit: CostUnit, plans: Sequence[AskedPlan], lens: Lens, bench: Bench) -> list[Cost]:
+    """What the plans cost; all at once, and one by one only to find the one that has no price."""
+    doses = [bench.doses(lens, one) for one in plans]
+    try:
+        return cost(lens, doses, unit.text)
+    except ValueError:
+        for asked, one in zip(plans, doses, strict=True):
+            with _named(unit, asked):
+                cost(lens, [one], unit.text)
+        raise
+
+
+@contextmanager
+def _named(unit: CostUnit, asked: AskedPlan) -> Iterator[None]:
+    """Whatever is wrong with a plan is said with its name and its checkpoint's."""
+    try:
+        yield
+    except ValueError as error:
+        where = f"{unit.subject.checkpoint} under {asked.label}"
+        raise NotPriced(f"{where}: {error} Change this plan, or leave it out.") from error
 
 
 def _generations(unit: GenerationUnit, bench: Bench) -> list[tuple[AskedPlan, results.Row]]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import SENTENCES, write_tiny_olmo
 from letters import Letters, letters
 
@@ -17,7 +18,7 @@ from evaluation.plans import NoSuchPlan, read_plan
 from evaluation.prompts import Prompt, PromptSet, listed, open_prompts
 from evaluation.results import OtherSweep, Results
 from evaluation.sweep import Progress, Sweep, here, measure, work
-from evaluation.unit import Bench, CostUnit, GenerationUnit, OtherVersion, Subject, run
+from evaluation.unit import Bench, CostUnit, GenerationUnit, NotPriced, OtherVersion, Subject, run
 from lens import Lens, find, open_lens
 from lens.bench import Bench as Page
 from steering import Plan, Row, Sampling, calibrate, cost, fit, generate
@@ -184,6 +185,19 @@ def test_other_weights_or_another_scorer_than_planned_are_refused(asked: Sweep, 
         run(replace(one, subject=replace(one.subject, fingerprint="0" * 64)), workbench)
     with pytest.raises(OtherVersion, match="planned with 2"):
         run(replace(one, scorers=(("letters", "letters", "2"),)), workbench)
+
+
+def test_a_plan_that_cannot_be_priced_is_named_with_its_checkpoint(asked: Sweep, workbench: Bench) -> None:
+    dear = replace(asked.costs()[1], plans=tuple(read_plan(plan, "builtin") for plan in ("none", "iti@50nats")))
+    with pytest.raises(
+        NotPriced, match=r"^tiny-b under iti@50nats: .* out of reach\. .* Change this plan, or leave it"
+    ):
+        run(dear, workbench)
+    two = replace(dear, plans=tuple(read_plan(plan, "builtin") for plan in ("none", "iti@4")))
+    for edit in workbench.fitted(workbench.lens(two.subject), Plan(probes="builtin")).edits:
+        edit.change.constant.fill_(torch.nan)
+    with pytest.raises(NotPriced, match=r"^tiny-b under iti@4: Expected finite numbers.* leave it out"):
+        run(two, workbench)
 
 
 @pytest.mark.parametrize(
