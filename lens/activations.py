@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lens.blocks import OnePass, rotary_table, sight
 from lens.files import write_atomically
 from lens.model import EmptyPrompt, Lens, positions
 
@@ -80,7 +80,7 @@ def gather(
     groups: Sequence[str],
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Activations:
-    """Run every text through the plain model and keep the last position of each layer.
+    """Run every text through the model's layers and keep the last position of each.
 
     Texts longer than the context keep their end. `on_progress` hears (texts done, texts in all) after each batch.
     """
@@ -89,9 +89,9 @@ def gather(
     rows, grid = encode_ends(lens, texts), lens.grid
     heads = torch.empty(len(rows), grid.n_layers, grid.n_heads, grid.d_head)
     residual = torch.empty(len(rows), grid.n_layers, lens.d_model)
-    done = 0
+    table, done = rotary_table(lens.model, max(map(len, rows))), 0
     for batch in sorted_batches(lens, rows):
-        z, x = _last_positions(lens, [rows[index] for index in batch])
+        z, x = _last_positions(lens, [rows[index] for index in batch], table)
         heads[batch], residual[batch] = z.float().cpu().view(-1, *heads.shape[1:]), x.float().cpu()
         done += len(batch)
         if on_progress is not None:
@@ -134,32 +134,23 @@ def sorted_batches(lens: Lens, rows: Sequence[Sequence[int]]) -> Iterator[list[i
 
 
 @torch.inference_mode()
-def _last_positions(lens: Lens, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """One pass without the unembedding: what enters each `o_proj` and what leaves each layer, [row layer d_model]."""
-    tokens, mask = lens.pad(rows)
-    with _watched(lens) as (heads, residual):
-        lens.model.model(tokens, attention_mask=mask, position_ids=positions(tokens, mask), use_cache=False)
+def _last_positions(
+    lens: Lens, rows: Sequence[Sequence[int]], table: tuple[Tensor, Tensor]
+) -> tuple[Float[Tensor, "row layer heads*d_head"], Float[Tensor, "row layer d_model"]]:
+    """One pass without the unembedding: what enters each `o_proj` and what leaves each layer, at each row's end.
+
+    Padding is on the left, so the last position is a real one. `table`: of the rotary embedding.
+    """
+    tokens, real = lens.pad(rows)
+    where, mask = positions(tokens, real), sight(real)
+    rotary, hidden = (table[0][where], table[1][where]), lens.model.model.embed_tokens(tokens)
+    heads, residual = [], []
+    for layer, block in enumerate(lens.blocks):
+        z = block.heads(hidden, rotary, OnePass(), layer, mask)
+        if layer == len(lens.blocks) - 1:  # nothing reads the other positions any more
+            z, hidden = z[:, -1:], hidden[:, -1:]
+        hidden = hidden + block.written(z)
+        hidden = hidden + block.mlp(hidden)
+        heads.append(z[:, -1].clone())  # a view of one position would keep all of them in memory
+        residual.append(hidden[:, -1].clone())
     return torch.stack(heads, dim=1), torch.stack(residual, dim=1)
-
-
-@contextmanager
-def _watched(lens: Lens) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """Inside the `with`, every layer leaves its last position behind: padding is on the left, so it is a real one."""
-    heads: list[Tensor] = []
-    residual: list[Tensor] = []
-    layers = lens.model.model.layers
-    with ExitStack() as undo:
-        # nothing reads the other positions of the last layer: what stands behind its attention skips them
-        for module in (layers[-1].self_attn.o_proj, layers[-1].mlp):
-            undo.callback(module.register_forward_pre_hook(lambda module, inputs: (inputs[0][:, -1:],)).remove)
-        for layer in layers:
-            # clones, because a view of one position would keep all of them in memory
-            watch_heads = layer.self_attn.o_proj.register_forward_pre_hook(
-                lambda module, inputs: heads.append(inputs[0][:, -1].clone())
-            )
-            undo.callback(watch_heads.remove)
-            watch_layer = layer.register_forward_hook(
-                lambda module, inputs, output: residual.append(output[:, -1].clone())
-            )
-            undo.callback(watch_layer.remove)
-        yield heads, residual

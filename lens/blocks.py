@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
 
@@ -24,19 +24,38 @@ Rotary = tuple[Float[Tensor, "row pos 1 d_head"], Float[Tensor, "row pos 1 d_hea
 """Cosines and signed sines of each row's positions."""
 
 
-class Cache(Protocol):
-    """Keys and values of the positions so far, and how new ones see them."""
-
-    filled: int
+class Attention(Protocol):
+    """How new positions see others."""
 
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        """Put new positions behind the filled ones and let them see all; [row head pos d_head]."""
+        """What each position takes from those it sees, [row head pos d_head]; without a mask, all earlier ones."""
+
+
+class Cache(Attention, Protocol):
+    """Keys and values of the positions so far; new ones go behind them and see all."""
+
+    filled: int
 
     def keep(self, rows: Int[Tensor, "kept"]) -> None:
         """Go on with these rows only."""
 
 
-class RowCache:
+class OnePass:
+    """All positions come at once, so that nothing has to be kept."""
+
+    def attend(
+        self,
+        layer: int,
+        queries: Float[Tensor, "row head pos d_head"],
+        keys: Float[Tensor, "row kv_head pos d_head"],
+        values: Float[Tensor, "row kv_head pos d_head"],
+        mask: Tensor | None,
+    ) -> Float[Tensor, "row head pos d_head"]:
+        causal, grouped = mask is None and queries.shape[2] > 1, queries.shape[1] != keys.shape[1]
+        return scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
+
+
+class RowCache(OnePass):
     """Keys and values of every layer, with room for all tokens to come."""
 
     def __init__(self, shape: Sequence[int], n_layers: int, device: torch.device, dtype: torch.dtype) -> None:
@@ -61,12 +80,7 @@ class RowCache:
         values: Float[Tensor, "row kv_head pos d_head"],
         mask: Tensor | None,
     ) -> Float[Tensor, "row head pos d_head"]:
-        """As `Cache` says. Without a mask, every position sees all earlier ones."""
-        all_keys, all_values = self.extend(layer, keys, values)
-        causal, grouped = mask is None and queries.shape[2] > 1, queries.shape[1] != keys.shape[1]
-        return scaled_dot_product_attention(
-            queries, all_keys, all_values, attn_mask=mask, is_causal=causal, enable_gqa=grouped
-        )
+        return super().attend(layer, queries, *self.extend(layer, keys, values), mask)
 
     def keep(self, rows: Int[Tensor, "kept"]) -> None:
         self.layers = [layer[:, rows] for layer in self.layers]
@@ -89,9 +103,9 @@ class Block:
     d_head: int
 
     def heads(
-        self, x: Float[Tensor, "row pos d_model"], rotary: Rotary, cache: Cache, layer: int, mask: Tensor | None
+        self, x: Float[Tensor, "row pos d_model"], rotary: Rotary, others: Attention, layer: int, mask: Tensor | None
     ) -> Float[Tensor, "row pos heads*d_head"]:
-        """What the heads hand to `o_proj`. Without a mask every position sees all earlier ones."""
+        """What the heads hand to `o_proj`."""
         n_rows, n_new = x.shape[:2]
         qkv = linear(normed(x), self.qkv, self.qkv_bias)
         if self.clip is not None:
@@ -99,7 +113,7 @@ class Block:
         qkv = qkv.view(n_rows, n_new, -1, self.d_head)
         turned = rotated(qkv[:, :, : -self.n_kv_heads], *rotary).transpose(1, 2)
         values = qkv[:, :, -self.n_kv_heads :].transpose(1, 2)
-        z = cache.attend(layer, turned[:, : self.n_heads], turned[:, self.n_heads :], values, mask)
+        z = others.attend(layer, turned[:, : self.n_heads], turned[:, self.n_heads :], values, mask)
         return z.transpose(1, 2).reshape(n_rows, n_new, -1)
 
     def written(self, z: Float[Tensor, "row pos heads*d_head"]) -> Float[Tensor, "row pos d_model"]:
@@ -154,3 +168,12 @@ def rotary_table(model: OlmoForCausalLM, n_positions: int) -> tuple[Tensor, Tens
     cos, sin = (table[0][:, None] for table in model.model.rotary_emb(model.lm_head.weight, here))
     half = sin.shape[-1] // 2
     return cos, torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+
+
+def sight(real: Int[Tensor, "row pos"]) -> Bool[Tensor, "row 1 pos pos"] | None:
+    """Which positions each one sees in rows padded on the left: earlier real ones; None where nothing is padding."""
+    if bool(real.all()):
+        return None
+    causal = torch.ones(real.shape[1], real.shape[1], dtype=torch.bool, device=real.device).tril()
+    itself = torch.eye(real.shape[1], dtype=torch.bool, device=real.device)  # padding must see something
+    return (causal & real.bool()[:, None, None]) | itself

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lens import Lens
-from lens.blocks import Cache, RowCache, rotary_table
+from lens import Lens, positions
+from lens.blocks import Cache, RowCache, rotary_table, sight
 from steering.edit import Site
 from steering.shared import SharedCache
 from steering.steerer import Place, Shifts
@@ -108,14 +108,9 @@ class Decoder:
         if not filled:
             return cache
         tokens, real = self._lens.pad(prefixes)
-        positions = (real.cumsum(dim=1) - 1).clamp(min=0)
+        where = positions(tokens, real)
         cos, sin = self._rotary
-        mask = None
-        if not bool(real.all()):
-            causal = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).tril()
-            itself = torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)  # padding must see something
-            mask = (causal & real.bool()[:, None, None]) | itself
-        self._through(tokens, (cos[positions], sin[positions]), mask, cache, shifts, seen)
+        self._through(tokens, (cos[where], sin[where]), sight(real), cache, shifts, seen)
         return cache
 
     def _through(

@@ -70,21 +70,6 @@ def test_progress_ends_at_the_number_of_texts(lens: Lens, monkeypatch: pytest.Mo
     assert heard[-1] == (20, 20)
 
 
-def test_a_stop_half_way_leaves_the_model_unwatched(lens: Lens):
-    def stop(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    def hooks() -> int:  # transformers keeps some of its own
-        return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in lens.model.modules())
-
-    before = hooks()
-    with pytest.raises(KeyboardInterrupt):
-        gather(lens, TEXTS, LABELS, GROUPS, on_progress=stop)
-    with pytest.raises(ValueError, match="input_ids"), activations._watched(lens):
-        lens.model()
-    assert hooks() == before
-
-
 def test_a_text_longer_than_the_context_keeps_its_end(lens: Lens):
     long = "and again " * 60 + "the end"
     end = lens.decode(lens.encode_all([long])[0][-lens.n_context :])
