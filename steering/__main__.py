@@ -31,6 +31,8 @@ from steering.shown import json_lines, page
 from steering.store import can_keep
 
 ROWS_AT_ONCE = 32
+INTERRUPTED = 130
+"""The exit status that shells give to what Ctrl-C has ended: 128 + SIGINT."""
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
 CHOICE, MACHINE = Choice(), Machine()
 
@@ -185,22 +187,25 @@ def bake(
 
 
 def write(lens: Lens, rows: Sequence[Row], sampling: Sampling, as_json: bool, hide: Callable[[str], str]) -> None:
-    """Print what is written, some rows at a time; Ctrl-C ends it and keeps what there is."""
+    """Print what is written, some rows at a time; Ctrl-C ends it once what there is has been printed."""
     strongest: Receipt | None = None
+    interrupted = False
     for first in range(0, len(rows), ROWS_AT_ONCE):
         some = rows[first : first + ROWS_AT_ONCE]
         progress(f"Texts {first + 1:,} to {first + len(some):,} of {len(rows):,}")
         steps = stream(lens, some, sampling)
-        last = until_interrupted(live(steps, some, hide) if sys.stdout.isatty() and not as_json else steps)
+        growing = live(steps, some, hide) if sys.stdout.isatty() and not as_json else steps
+        last, interrupted = until_interrupted(growing)
         progress()
-        if last is None:
-            break
-        print(json_lines(some, last, sampling) if as_json else page(some, last, hide), flush=True)
-        strongest = max([*last.receipts, *([strongest] if strongest else [])], key=most)
-        if not all(last.done):
+        if last is not None:
+            print(json_lines(some, last, sampling) if as_json else page(some, last, hide), flush=True)
+            strongest = max([*last.receipts, *([strongest] if strongest else [])], key=most)
+        if interrupted:
             break
     if strongest and not as_json:
         print(strongest)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def most(receipt: Receipt) -> float:
@@ -208,15 +213,15 @@ def most(receipt: Receipt) -> float:
     return max((abs(strength) for _, strength in receipt.doses), default=0.0)
 
 
-def until_interrupted(steps: Iterator[Step]) -> Step | None:
-    """The last step; Ctrl-C ends it early and keeps what was written."""
+def until_interrupted(steps: Iterator[Step]) -> tuple[Step | None, bool]:
+    """The last step, and whether Ctrl-C made it the last."""
     last = None
     try:
         for last in steps:  # noqa: B007
             pass
     except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-    return last
+        return last, True
+    return last, False
 
 
 def live(steps: Iterator[Step], rows: Sequence[Row], hide: Callable[[str], str]) -> Iterator[Step]:
@@ -258,7 +263,8 @@ def main() -> None:
         sys.exit(f"{error}")
     except KeyboardInterrupt:
         progress()
-        sys.exit("Stopped.")
+        print("Stopped.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import signal
+import subprocess
 import sys
 import unicodedata
 from dataclasses import fields, replace
@@ -290,14 +292,36 @@ def test_an_interrupted_command_keeps_what_was_written(
             raise KeyboardInterrupt
         right(batch)
 
+    def kept(*words: object) -> list[dict]:
+        steps.clear()
+        with pytest.raises(SystemExit, match="130"):
+            run("generate", *words)
+        return lines(capsys.readouterr().out)
+
     monkeypatch.setattr(Batch, "advance", interrupted)
     monkeypatch.setattr(sys.modules["steering.__main__"], "ROWS_AT_ONCE", 1)
-    first, second = lines(run("generate", *words))
+    first, second = kept(*words)
     assert first["text"] == whole[0]["text"]
     assert whole[1]["text"].startswith(second["text"])
     assert (second["n_tokens"], second["done"]) == (4, False)
-    steps.clear()
-    assert len(lines(run("generate", *words[:-1], "--n", 3, "--json"))) == 2  # and the others are not begun
+    assert len(kept(*words[:-1], "--n", 3, "--json")) == 2  # and the others are not begun
+
+
+def test_a_real_ctrl_c_ends_with_its_own_status_and_keeps_every_text(lens: Lens) -> None:
+    """The first batch has been printed by the time that the signal comes, and the second one is on its way."""
+    words = [str(lens.checkpoint.folder), PROMPT, "--sigmas", "0", "--n", "3200", "--max-tokens", "100", "--json"]
+    command = [sys.executable, "-m", "steering", "generate", *words, "--threads", "1", "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        began = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        written, said = lines(began + process.stdout.read()), process.stderr.read()
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "Stopped."
+    assert "Traceback" not in said
+    assert 32 <= len(written) < 3200
+    assert all(line["done"] for line in written[:32])
 
 
 def test_what_grows_in_a_terminal_ends_as_what_goes_into_a_pipe(run, monkeypatch: pytest.MonkeyPatch) -> None:
