@@ -135,7 +135,7 @@ def _done(receipt: Receipt, prefix: str) -> str:
     along = f" along {plan.kind} directions" if plan.rule.along else ""
     return (
         f"{plan.rule.name} at {strength:g}{along} changed {what}, at {_many(receipt.n_positions, 'position')}: the "
-        "last word of the prompt and every new one."
+        "prompt's last token and each new one that was read to write the next."
     )
 
 

@@ -44,7 +44,8 @@ def test_the_receipt_in_words_is_the_receipt_of_the_run(bench: Bench) -> None:
     assert receipt.gated is not None
     assert 0 < receipt.gated < 1
     assert "ITI at 16 along mass-mean directions changed 2 heads in 2 layers (L0H1 L2H3)" in said
-    assert f"at {receipt.n_positions} positions" in said
+    assert receipt.n_positions == len(written.tokens) == 12  # 1 + 11: nothing reads the last
+    assert "at 12 positions: the prompt's last token and each new one that was read to write the next." in said
     assert f"open for {receipt.gated:.0%}" in said
     assert "asks for a mean shift of {:.4g} in the residual stream; measured {:.4g}".format(*receipt.mean_shift) in said
     assert f"Seed 0, float32 on cpu, {receipt.model['threads']} thread" in said
