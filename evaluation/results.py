@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from lens import write_atomically
 
-ROWS, ASKED = "rows.jsonl", "sweep.json"
+ROWS, ASKED, MADE_WITH = "rows.jsonl", "sweep.json", "made_with"
 Row = dict[str, Any]
 
 
@@ -51,23 +51,29 @@ class Results:
 
     @property
     def asked(self) -> Row:
-        """What the sweep in this folder was asked; empty where there was none."""
+        """What the sweep in this folder was asked, and what it was made with; empty where there was none."""
         path = self.folder / ASKED
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
-    def describe(self, asked: Mapping[str, Any]) -> None:
-        """Say what will be measured here, or see that it is what this folder holds."""
+    def describe(self, asked: Mapping[str, Any], made_with: Row | None = None) -> None:
+        """Say what will be measured here and with what, or see that it is what this folder holds.
+
+        It may be made with another program or on another machine than before: each is kept once.
+        """
         self._write()
-        ours = json.loads(json.dumps(asked))
-        if not (theirs := self.asked):
-            write_atomically(self.folder / ASKED, json.dumps(ours, indent=1) + "\n")
-        elif theirs != ours:
+        ours, theirs = json.loads(json.dumps(asked)), self.asked
+        before = theirs.pop(MADE_WITH, [])
+        makers = before if made_with is None or made_with in before else [*before, made_with]
+        if theirs and theirs != ours:
             differing = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
             named = "; ".join(f"{name}: {_short(theirs, name)} there, {_short(ours, name)} asked" for name in differing)
             raise OtherSweep(
                 f"{self.folder}/ holds the results of another sweep ({named}). Ask for the same, or give another "
                 "folder with --out."
             )
+        if not theirs or makers != before:
+            described = {**ours, MADE_WITH: makers} if makers else ours
+            write_atomically(self.folder / ASKED, json.dumps(described, indent=1) + "\n")
 
     def append(self, rows: Sequence[Row]) -> None:
         """Add a unit's rows and flush them to the disk; rows that are there already stay as they are."""

@@ -111,10 +111,14 @@ class Sweep:
 
 
 def measure(
-    sweep: Sweep, results: Results, engine: Engine, on_progress: Callable[[Progress], None] | None = None
+    sweep: Sweep,
+    results: Results,
+    engine: Engine,
+    on_progress: Callable[[Progress], None] | None = None,
+    made_with: Row | None = None,
 ) -> None:
     """Do what is not done yet; each unit is on the disk as soon as it is finished."""
-    results.describe(sweep.described)
+    results.describe(sweep.described, made_with)
     costs = sweep.costs()
     unknown = sweep.generations({(one.fingerprint, p.label): None for one in sweep.subjects for p in sweep.plans})
     clock = _Clock([*costs, *unknown], on_progress)

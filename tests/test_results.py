@@ -67,6 +67,19 @@ def test_another_question_is_refused_with_the_difference(tmp_path: Path) -> None
     assert "plans" not in str(refused.value)
 
 
+def test_a_sweep_may_go_on_elsewhere_and_both_places_are_recorded(tmp_path: Path) -> None:
+    here, there = {"torch": "1", "device": "cpu"}, {"torch": "2", "device": "cuda"}
+    for made_with in (None, here, there, here):
+        with Results(tmp_path) as results:
+            results.describe({"seeds": (0,)}, made_with)
+    assert json.loads((tmp_path / "sweep.json").read_text()) == {"seeds": [0], "made_with": [here, there]}
+    with (
+        Results(tmp_path) as results,
+        pytest.raises(OtherSweep, match=r"another sweep \(seeds: \[0\] there, \[1\] asked"),
+    ):
+        results.describe({"seeds": (1,)}, here)
+
+
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     written(tmp_path)
     path = tmp_path / "rows.jsonl"

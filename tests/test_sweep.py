@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from conftest import SENTENCES, write_tiny_olmo
 from letters import Letters, letters
 
@@ -242,6 +243,9 @@ def test_the_command_measures_and_goes_on_where_it_was(
     assert re.fullmatch(rf"builtin: {n} of {len(scores)} texts have no score \([\w ]+: \d+.*\)\.", first)
     assert again == f"builtin: {n} of {len(scores)} texts have no score."
     assert {row["sampling"]["max_tokens"] for row in rows} == {20}
+    made_with, *_ = json.loads((tmp_path / "out" / "sweep.json").read_text())["made_with"]
+    known = {"torch": torch.__version__, "transformers": transformers.__version__, "device": "cpu", "threads": 1}
+    assert {name: made_with[name] for name in known} == known
     with pytest.raises(OtherSweep, match="plans"):
         command.sweep(**{**words, "plans": ("none", "iti@8")})
     with pytest.raises(NoSuchPlan, match="Did you mean 'iti'"):

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from evaluation.held_out import held_out
+from evaluation.made_with import made_with
 from evaluation.plans import read_plan
 from evaluation.prompts import open_prompts
 from evaluation.results import Results
@@ -84,7 +85,7 @@ def sweep(
             from evaluation.spread import spread  # Ray takes half a second to import, and is an extra
 
             engine = stack.enter_context(spread(ray, workers, machine.device, machine.threads or 1, scorer))
-        measure(asked, results, engine, progress)
+        measure(asked, results, engine, progress, made_with(machine.device, machine.threads, ray))
         progress()
         for spec, one in opened.items():
             told_missing(spec, one, results)
