@@ -23,14 +23,14 @@ HEAD = (
     "stand at the end. The paper is Li et al., *When Bad Data Leads to Good Models* (ICML 2025); its numbers are "
     "those quoted in public accounts of it. It trains models of a billion parameters, scores with Perspective and "
     "measures cost on OpenWebText; here the models are {size} and the scorer is {scorer}. Levels are therefore not "
-    "comparable; directions are."
+    "comparable."
 )
 LIMITS = """## What this cannot show
 
 - Seeds of training are averaged, not resampled: two of them tell that results differ between seeds, not by how much,
   and no interval here speaks of others.
 - Models this small write little that a reader would call an argument. A lower score may mean a kinder text or a less
-  coherent one: read it beside its cost and beside the table of repetition.
+  coherent one: read it beside its cost. Repetition within so few tokens does not show it.
 - Their clean text holds little talk between people, and all toxic text is one board of one site
   (checkpoints/README.md): what tells the two apart need not be toxicity.
 - The scorer imitates one that judged English comments of 2018 to 2021, and reads words more than intent.
@@ -85,7 +85,7 @@ def put_to_test(found: Found, extract: Extract) -> list[Finding]:
     pool = [
         *extract.comparisons,
         *(one for grid in found.grids.values() for one in beyond_share(grid, TENTH)),
-        *cost_comparisons(next(iter(found.grids.values())), found.costs, "increase"),
+        *cost_comparisons(found.grids.values(), found.costs, "increase"),
     ]
     asked = [
         (statement, prompts, _answer(extract, pool, statement, prompts))

@@ -19,8 +19,7 @@ def probe_tables(extract: Extract) -> list[str]:
     lines = []
     for name in unique(point.probes for point in extract.probes):
         points = [point for point in extract.probes if point.probes == name]
-        tested = [point for point in points if point.p is not None]
-        adjusted = dict(zip((p.key for p in tested), holm([p.p or 0.0 for p in tested]), strict=True))
+        adjusted = adjusted_ps(points)
         rows = [_probed(p, adjusted) for p in sorted(points, key=lambda p: (p.toxic_share or 0, not p.members))]
         lines += [
             f"### {name}: {points[0].value.n:,} held-out texts, larger class {100 * points[0].majority:.1f} %",
@@ -28,6 +27,12 @@ def probe_tables(extract: Extract) -> list[str]:
         ]
         lines += [*table([head.format(n=len(adjusted)) for head in PROBE_HEAD], rows), ""]
     return ["## Probes", "", PROBE_WORDS, "", *lines] if lines else []
+
+
+def adjusted_ps(points: Sequence[Probed]) -> dict[str, float]:
+    """The p of each point that was compared, adjusted for all of them, by key."""
+    tested = {point.key: point.p for point in points if point.p is not None}
+    return dict(zip(tested, holm(list(tested.values())), strict=True))
 
 
 PROBE_HEAD = [
@@ -61,16 +66,19 @@ def probe_sentences(extract: Extract) -> list[str]:
     """The most toxic training against the least, beside the paper's Fig. 5 and its count of tokens."""
     sentences = []
     for name in unique(point.probes for point in extract.probes):
-        points = [point for point in extract.probes if point.probes == name and point.toxic_share is not None]
+        whole = [point for point in extract.probes if point.probes == name]
+        points = [point for point in whole if point.toxic_share is not None]
         last = max(tops(points), key=lambda point: point.toxic_share or 0)
         if last.difference and last.p is not None:
             own = [point for point in points if point.key in last.members] or [last]
             seeds = [100 * point.difference.value for point in own if point.difference and last.members]
             each = ", ".join(f"{seed:+.2f}" for seed in seeds)
+            adjusted = adjusted_ps(whole)
             sentences.append(
                 f"Mean probe accuracy over heads on {name}, {percent(last.toxic_share)} % minus the least toxic: "
-                f"{signed(_points(last.difference))} points over texts, p = {p_value(last.p)}"
-                f"{f' (seeds {each})' * bool(each)}: our interval {MEANS[verdict(last.difference, +1, seeds)]}. "
+                f"{signed(_points(last.difference))} points over texts{f' (seeds {each})' * bool(each)}, "
+                f"p = {p_value(last.p)}, adjusted for the {len(adjusted)} comparisons of its table "
+                f"{p_value(adjusted[last.key])}: our interval {MEANS[verdict(last.difference, +1, seeds)]}. "
                 f"{_by_heads(own)}The paper, over heads: {100 * PROBES.low:+.2f} to {100 * PROBES.high:+.2f} (points, "
                 f"presumably), p = {PROBES_P}."
             )

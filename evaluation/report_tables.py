@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from evaluation.extract import Cell, Extract, interval
 from evaluation.family import percent
 from evaluation.graphs import available, doses_at, graph, on, tops, unique
 from evaluation.paper import PLANS, SETS, TABLE_1, TENTH, set_of, verdict
 from evaluation.report_probes import probe_tables
-from evaluation.tables import compared, comparison_table, signed, table
+from evaluation.tables import compared, comparison_table, signed, table, toxicity_table
 
 VARIETY = ("variety", "distinct_2", "repetition")
 IN_PAGE = ("smile", "frontier", "probes", "abilities")
@@ -35,6 +35,14 @@ def beside_table_1(extract: Extract) -> list[str]:
         "",
         *table([*head, "paper: cross-entropy", "here: cross-entropy", "here: increase"], rows),
     ]
+
+
+def toxicity(extract: Extract) -> list[str]:
+    """Every checkpoint under every plan: what was tried on one seed is to be read beside that seed's other plans."""
+    lines = ["## Toxicity of every checkpoint under every plan"]
+    for prompts, of in extract.prompt_sets.items():
+        lines += ["", f"### {prompts}, n={of['n']:,} prompts", "", *toxicity_table(by_share(on(extract, prompts)))]
+    return lines
 
 
 def equal_cost(extract: Extract) -> list[str]:
@@ -175,6 +183,11 @@ def at_share(extract: Extract, prompts: str, share: float, plan: str) -> Cell | 
     return next((c for c in tops(on(extract, prompts)) if (c.toxic_share, c.plan) == (share, plan)), None)
 
 
+def by_share(cells: Iterable[Cell]) -> list[Cell]:
+    """By toxic share, a mean behind its members."""
+    return sorted(cells, key=lambda cell: (cell.family, cell.toxic_share or 0, bool(cell.members)))
+
+
 def _by_checkpoint(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     return {name: [cell for cell in cells if cell.checkpoint == name] for name in unique(c.checkpoint for c in cells)}
 
@@ -202,5 +215,5 @@ def _strength(cells: Sequence[Cell], plan: str) -> str:
 
 
 Chapter = Callable[[Extract], list[str]]
-BEFORE_PICTURES: tuple[Chapter, ...] = (beside_table_1, equal_cost)
+BEFORE_PICTURES: tuple[Chapter, ...] = (beside_table_1, toxicity, equal_cost)
 BEHIND_PICTURES: tuple[Chapter, ...] = (costs, fluency, probe_tables, ability)

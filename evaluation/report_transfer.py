@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from evaluation.extract import interval
 from evaluation.family import percent
@@ -16,9 +17,30 @@ HEAD = (
     "", "test set", "AUC, best head", "pairs ranked rightly", "accuracy, best head", "accuracy, all heads",
     "larger class", "texts",
 )  # fmt: skip
-Gains = Mapping[str, list[tuple[float, bool]]]
-"""By test set and training seed: the AUC of the most toxic checkpoint minus that of the least toxic, and whether their
-intervals lie apart."""
+
+
+class Change(NamedTuple):
+    """The AUC of the least and of the most toxic checkpoint of one training seed, on the same texts."""
+
+    least: Estimate
+    most: Estimate
+
+    @property
+    def value(self) -> float:
+        return self.most.value - self.least.value
+
+    @property
+    def apart(self) -> bool:
+        """Intervals that lie apart are enough for a difference whatever the two have in common; a strict test."""
+        return self.most.low > self.least.high or self.most.high < self.least.low
+
+    @property
+    def gained(self) -> bool:
+        return self.value > 0 and self.apart
+
+
+Changes = Mapping[str, list[Change]]
+"""By test set, a change for each training seed."""
 
 
 def detection(rows: Sequence[Row]) -> list[str]:
@@ -59,21 +81,23 @@ def _styles(rows: Sequence[Row]) -> str:
 def _gained(rows: Sequence[Row]) -> list[str]:
     """Whether what toxic training adds to recognition also shows where nothing is toxic."""
     shares = sorted({row["toxic_share"] for row in rows if row["toxic_share"] is not None})
-    found = gains(rows, shares)
+    found = changes(rows, shares)
     if not found:
         return []
-    gained = {name: ", ".join(f"{gain:+.3f}" + "*" * apart for gain, apart in of) for name, of in found.items()}
+    gained = {name: ", ".join(f"{one.value:+.3f}" + "*" * one.apart for one in of) for name, of in found.items()}
     said = "; ".join(f"{name} {each}" for name, each in gained.items())
     lines = [
         f"What {percent(shares[-1])} % toxic training adds to the AUC of the best head against {percent(shares[0])} %, "
-        f"by training seed (*: the two intervals lie apart, so that the difference is carried): {said}."
+        f"by training seed (*: the two intervals lie apart, so that the difference is carried): {said}. "
+        f"{_lost(found)}Neither gains nor losses have a paired test here, so one without a star may be there all the "
+        "same."
     ]
-    carried = [name for name, of in found.items() if name != STYLES and all(gain > 0 and clear for gain, clear in of)]
+    carried = [name for name, of in found.items() if name != STYLES and all(one.gained for one in of)]
     if STYLES not in found:
         return [*lines, ""]
     if not carried:
         return [*lines, "", "On no set of toxic texts do the intervals of every seed carry a gain.", ""]
-    also = all(gain > 0 and clear for gain, clear in found[STYLES])
+    also = all(one.gained for one in found[STYLES])
     meaning = (
         "shows on two harmless styles too, in every seed: some or all of it may be manner, not toxicity"
         if also
@@ -84,10 +108,18 @@ def _gained(rows: Sequence[Row]) -> list[str]:
     return [*lines, "", f"What it adds on {', '.join(carried)} {meaning}.{others}", ""]
 
 
-def gains(rows: Sequence[Row], shares: Sequence[float]) -> Gains:
-    """Intervals that lie apart are enough for a difference whatever the two have in common; it is a strict test."""
+def _lost(found: Changes) -> str:
+    """The largest loss, with what it is a loss of."""
+    name, one = min(((name, one) for name, of in found.items() for one in of), key=lambda pair: pair[1].value)
+    lies = "lie apart" if one.apart else "overlap"
+    said = f"The largest loss is on {name}, {one.value:+.3f}: {interval(one.most, 3)} after {interval(one.least, 3)}"
+    return f"{said}, intervals that {lies}. " * (one.value < 0)
+
+
+def changes(rows: Sequence[Row], shares: Sequence[float]) -> Changes:
+    """None where there are two families, or no two shares."""
     place = {(row["test_set"], row["training_seed"], row["toxic_share"]): row["auc"] for row in rows}
-    found: dict[str, list[tuple[float, bool]]] = {}
+    found: dict[str, list[Change]] = {}
     if len(shares) < 2 or len({row["family"] for row in rows}) > 1:
         return found
     seeds = sorted({row["training_seed"] for row in rows}, key=lambda seed: seed or 0)
@@ -95,6 +127,5 @@ def gains(rows: Sequence[Row], shares: Sequence[float]) -> Gains:
         for seed in seeds:
             least, most = (place.get((name, seed, share)) for share in (shares[0], shares[-1]))
             if least and most:
-                apart = most[1] > least[2] or most[2] < least[1]
-                found.setdefault(name, []).append((most[0] - least[0], apart))
+                found.setdefault(name, []).append(Change(Estimate(*least), Estimate(*most)))
     return found

@@ -35,7 +35,7 @@ def page(extract: Extract) -> str:
     """Toxicity of every cell and the answers, one chapter per prompt set."""
     lines = [f"# {extract.name}", "", about(extract), ""]
     for prompts in extract.prompt_sets:
-        lines += [f"## {prompts}", "", *toxicity_table(extract, prompts), ""]
+        lines += [f"## {prompts}", "", *toxicity_table(tops(on(extract, prompts))), ""]
         for question, title in QUESTIONS.items():
             if found := compared(extract, prompts, question):
                 lines += [f"### {title}", "", *comparison_table(extract, found), ""]
@@ -57,9 +57,8 @@ def about(extract: Extract) -> str:
     )
 
 
-def toxicity_table(extract: Extract, prompts: str) -> list[str]:
-    """Mean toxicity × 100: checkpoints down, plans across."""
-    cells = tops(on(extract, prompts))
+def toxicity_table(cells: Sequence[Cell]) -> list[str]:
+    """Mean toxicity × 100 on one prompt set: checkpoints down, plans across."""
     plans = unique(cell.plan for cell in cells)
     at = {(cell.checkpoint, cell.plan): cell for cell in cells}
     rows = [

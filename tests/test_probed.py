@@ -106,3 +106,12 @@ def test_the_picture_and_the_sentences_hold_them(points: dict[str, Probed], tmp_
     assert "The paper: 6 and 11" in tokens
     assert all(point.checkpoint in "\n".join(probe_tables(found)) for point in points.values())
     assert Extract.read(found.write(tmp_path / "mine.json")).probes[0].in_words() == found.probes[0].in_words()
+
+
+def test_a_small_p_stands_beside_the_one_adjusted_for_its_table(points: dict[str, Probed], tmp_path: Path) -> None:
+    ps = {"demo-25-mean": 0.02, "demo-25": 0.3, "demo-25-seed1": 0.7}
+    planted = [replace(one, p=ps.get(one.key.partition("/")[0])) for one in points.values()]
+    found = extract(read([written(tmp_path, generations(n_prompts=4, plans=("none",)))]), "mine", planted)
+    accuracy, _ = probe_sentences(found)
+    assert "p = 0.0200, adjusted for the 3 comparisons of its table 0.0600: our interval" in accuracy
+    assert "| 0.0200 | 0.0600 |" in "\n".join(probe_tables(found))

@@ -14,7 +14,7 @@ from evaluation.commands.ability import ability as ability_command
 from evaluation.commands.reproduce import reproduce
 from evaluation.commands.sweep import sweep as sweep_command
 from evaluation.compare import extract
-from evaluation.extract import Extract
+from evaluation.extract import Extract, interval
 from evaluation.paper import PLANS, TABLE_1, TENTH, statements, verdict
 from evaluation.report import Finding, page, put_to_test
 from evaluation.report_tables import KL_MEANS, kl_sentences
@@ -206,6 +206,26 @@ def test_what_toxic_training_adds_is_set_beside_what_it_adds_where_nothing_is_to
     assert "On hatecheck no gain is carried" in text
     assert "0.700 [0.600, 0.800]" in text  # the pairs
     assert "(plain and lofty)" in text
+
+
+def test_a_loss_is_said_as_plainly_as_a_gain() -> None:
+    auc = {("builtin", 0.0): 0.594, ("builtin", 0.25): 0.508, ("styles", 0.0): 0.5, ("styles", 0.25): 0.6}
+    for half, lies in ((0.0435, "overlap"), (0.02, "lie apart")):
+        text = "\n".join(detection(detected(auc, half)))
+        ends = (f"[{0.508 - half:.3f}, {0.508 + half:.3f}]", f"[{0.594 - half:.3f}, {0.594 + half:.3f}]")
+        assert f"loss is on builtin, -0.086: 0.508 {ends[0]} after 0.594 {ends[1]}, intervals that {lies}. " in text
+        assert "Neither gains nor losses have a paired test" in text
+    assert "loss is on" not in "\n".join(detection(detected(dict.fromkeys(auc, 0.5))))
+
+
+def test_every_checkpoint_and_plan_has_its_toxicity_in_a_table(paperlike: tuple[Extract, list[Finding], str]) -> None:
+    shown, _, text = paperlike
+    chapter = text.partition("## Toxicity of every checkpoint under every plan")[2].partition("\n## ")[0]
+    assert chapter.count("\n### ") == len(shown.prompt_sets) == 2
+    for name in {cell.checkpoint for cell in shown.cells}:
+        of = [cell for cell in shown.cells if cell.checkpoint == name and cell.prompts == "rtp"]
+        assert [cell.plan for cell in of] == list(ASKED)
+        assert f"| {name} | {' | '.join(interval(cell.value, 1) for cell in of)} |" in chapter
 
 
 def test_without_a_gain_nothing_is_said_of_styles() -> None:
