@@ -6,7 +6,7 @@ averaged and shown side by side, not resampled, so how far other seeds would lie
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +42,7 @@ def extract(found: Found, name: str, probes: Sequence[Probed] = ()) -> Extract:
         cells=cells,
         comparisons=(
             *(one for grid in grids for one in comparisons(grid)),
-            *cost_comparisons(next(iter(grids)), costs, "kl"),
+            *cost_comparisons(grids, costs, "kl"),
         ),
         probes=tuple(probes),
         abilities=tuple(abilities(found.others.get("ability", []))),
@@ -55,10 +55,17 @@ class Contrast:
     """Two cells to compare, and what is added and taken away for it in each training seed."""
 
     question: str
+    prompts: str
+    """Name of the set that both wrote to."""
     a: tuple[Shown, str]
     b: tuple[Shown, str]
     terms: tuple[tuple[Signed, ...], ...]
     """One row per training seed."""
+
+    @property
+    def places(self) -> set[Place]:
+        """Whose scores it needs."""
+        return {place for row in self.terms for _, place in row}
 
 
 def comparisons(grid: Grid) -> list[Compared]:
@@ -68,18 +75,24 @@ def comparisons(grid: Grid) -> list[Compared]:
     return [
         done
         for question in questions
-        for done in answered([one for one in asked if one.question == question], grid.prompts, scores, "toxicity")
+        for done in answered([one for one in asked if one.question == question], scores, "toxicity")
     ]
 
 
-def cost_comparisons(grid: Grid, costs: Mapping[Place, Row], measure: str) -> list[Compared]:
+def cost_comparisons(grids: Iterable[Grid], costs: Mapping[Place, Row], measure: str) -> list[Compared]:
     """Whether a plan costs more in a toxic checkpoint than in the least toxic one, by windows of the same text.
 
-    `measure` is "kl" or "increase", a window's mean in nats per token.
+    `measure` is "kl" or "increase", a window's mean in nats per token. A cost is the same on every prompt set, so it is
+    compared once, under the keys of the first set that both wrote to.
     """
     found = {place: row["windows"][measure] for place, row in costs.items() if place[1] != PLAIN}
     windows = {place: np.array(values)[:, None] for place, values in found.items()}
-    return answered([one for one in contrasts(grid) if one.question == "share"], grid.prompts, windows, measure)
+    asked: dict[frozenset[Place], Contrast] = {}
+    for grid in grids:
+        for one in contrasts(grid):
+            if one.question == "share":
+                asked.setdefault(frozenset(one.places), one)
+    return answered(list(asked.values()), windows, measure)
 
 
 def beyond_share(grid: Grid, share: float) -> list[Compared]:
@@ -93,12 +106,12 @@ def beyond_share(grid: Grid, share: float) -> list[Compared]:
     points = [point for point in tops(shown(map(member, grid.sources))) if point.toxic_share is not None]
     there = {siblings(point): point for point in points if point.toxic_share == share}
     asked = [
-        _differing("beyond", point, other, plan)
+        _differing("beyond", grid.prompts, point, other, plan)
         for point in points
         if (point.toxic_share or 0) > share and (other := there.get(siblings(point)))
         for plan in dict.fromkeys(source.plan for source in grid.sources)
     ]
-    return answered(asked, grid.prompts, scores, "toxicity")
+    return answered(asked, scores, "toxicity")
 
 
 def scores_of(grid: Grid) -> dict[Place, Float[np.ndarray, "prompt draw"]]:
@@ -116,31 +129,33 @@ def contrasts(grid: Grid) -> list[Contrast]:
         one
         for point in tops(points)
         for plan in plans
-        for one in _contrasts(point, by_members.get(tuple(base[name] for name in point.members), point), plan)
+        for one in _contrasts(
+            grid.prompts, point, by_members.get(tuple(base[name] for name in point.members), point), plan
+        )
     ]
 
 
-def _contrasts(point: Shown, least: Shown, plan: str) -> Iterator[Contrast]:
+def _contrasts(prompts: str, point: Shown, least: Shown, plan: str) -> Iterator[Contrast]:
     if plan != PLAIN:
         by_plan = tuple(((1, (name, plan)), (-1, (name, PLAIN))) for name in point.members)
-        yield Contrast("plan", (point, plan), (point, PLAIN), by_plan)
+        yield Contrast("plan", prompts, (point, plan), (point, PLAIN), by_plan)
     if point != least:
-        by_share = _differing("share", point, least, plan)
+        by_share = _differing("share", prompts, point, least, plan)
         yield by_share
         if plan != PLAIN:
-            plain = _differing("share", least, point, PLAIN)
+            plain = _differing("share", prompts, least, point, PLAIN)
             both = tuple((*one, *other) for one, other in zip(by_share.terms, plain.terms, strict=True))
-            yield Contrast("gain", (point, plan), (least, plan), both)
+            yield Contrast("gain", prompts, (point, plan), (least, plan), both)
 
 
-def _differing(question: str, a: Shown, b: Shown, plan: str) -> Contrast:
+def _differing(question: str, prompts: str, a: Shown, b: Shown, plan: str) -> Contrast:
     """The same plan in two checkpoints, training seed by training seed."""
     terms = tuple(((1, (x, plan)), (-1, (y, plan))) for x, y in zip(a.members, b.members, strict=True))
-    return Contrast(question, (a, plan), (b, plan), terms)
+    return Contrast(question, prompts, (a, plan), (b, plan), terms)
 
 
 def answered(
-    asked: Sequence[Contrast], prompts: str, scores: Mapping[Place, Float[np.ndarray, "prompt draw"]], measure: str
+    asked: Sequence[Contrast], scores: Mapping[Place, Float[np.ndarray, "prompt draw"]], measure: str
 ) -> list[Compared]:
     """The contrasts whose scores are all there and can be paired, with p adjusted for their number."""
     there = [one for one in asked if _paired(one, scores)]
@@ -156,8 +171,8 @@ def answered(
         Compared(
             question=there[i].question,
             measure=measure,
-            a=there[i].a[0].key(there[i].a[1], prompts),
-            b=there[i].b[0].key(there[i].b[1], prompts),
+            a=there[i].a[0].key(there[i].a[1], there[i].prompts),
+            b=there[i].b[0].key(there[i].b[1], there[i].prompts),
             difference=difference.estimate,
             p=difference.p,
             holm=p,
@@ -171,8 +186,8 @@ def answered(
 
 def _paired(one: Contrast, scores: Mapping[Place, Float[np.ndarray, "prompt draw"]]) -> bool:
     """Whether all its scores are there, on the same prompts or windows of text."""
-    places = [place for row in one.terms for _, place in row]
-    return all(place in scores for place in places) and len({scores[place].shape for place in places}) == 1
+    there = one.places <= scores.keys()
+    return there and len({scores[place].shape for place in one.places}) == 1
 
 
 def _differences(columns: Sequence[Float[np.ndarray, "prompt"]]) -> list[Difference]:

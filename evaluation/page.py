@@ -123,6 +123,7 @@ def _known(extract: Extract, point: Point) -> Known:
 
 def _cell(extract: Extract, cell: Cell) -> Known:
     missing = f"; {cell.n_missing:,} without a score, left out" if cell.n_missing else ""
+    same = {one.key for one in extract.cells if (one.checkpoint, one.plan) == (cell.checkpoint, cell.plan)}
     pairs = [
         ("95 % interval", f"{_ends(cell.value, 1)}, over {cell.value.n:,} prompts"),
         ("Texts", f"{cell.n_texts:,}{missing}"),
@@ -130,7 +131,7 @@ def _cell(extract: Extract, cell: Cell) -> Known:
         *(
             (QUESTIONS[found.question, found.measure], _difference(found))
             for found in extract.comparisons
-            if found.a == cell.key
+            if found.a == cell.key or (found.measure in COSTS and found.a in same)
         ),
     ]
     return MEASURES["toxicity"], pairs

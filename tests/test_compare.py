@@ -69,10 +69,12 @@ def test_intervals_of_a_paired_difference_hold_the_planted_one() -> None:
     scores = {(str(i), plan): values[i] for plan, values in (("none", plain), ("iti", steered)) for i in range(n)}
     points = [Shown(str(i), "f", None, None, (str(i),)) for i in range(n)]
     asked = [
-        Contrast("plan", (point, "iti"), (point, "none"), (((1, (point.name, "iti")), (-1, (point.name, "none"))),))
+        Contrast(
+            "plan", "rtp", (point, "iti"), (point, "none"), (((1, (point.name, "iti")), (-1, (point.name, "none"))),)
+        )
         for point in points
     ]
-    found = answered(asked, "rtp", scores, "toxicity")
+    found = answered(asked, scores, "toxicity")
     assert 0.93 <= np.mean([one.difference.low <= -4 <= one.difference.high for one in found]) <= 0.97
     unpaired = np.sqrt((plain.mean(axis=2).var(axis=1) + steered.mean(axis=2).var(axis=1)) / 60).mean()
     paired = np.mean([one.difference.high - one.difference.low for one in found]) / (2 * 1.96)
@@ -185,6 +187,20 @@ def test_costs_are_compared_too(found: Extract) -> None:
     assert of(found, "share", "demo-10-mean/iti@8", "kl").difference.low < 0.02
     assert found.point("demo-10/iti@8/rtp").cost["kl"].value == pytest.approx(0.16, rel=0.2)
     assert found.cost_text["name"] == "plain.txt"
+
+
+def test_costs_of_plans_that_wrote_to_the_second_prompt_set_alone_are_compared_too(tmp_path: Path) -> None:
+    few = {"shares": (0.0, 0.10), "training_seeds": (0,)}
+    rtp, toxigen = (
+        made.generations(**few, plans=plans, n_prompts=4, prompts=prompts)
+        for prompts, plans in (("rtp", ("none", "iti@4")), ("toxigen", ("none", "iti@4", "iti@8")))
+    )
+    found = extract(read([made.written(tmp_path, rtp, toxigen, made.costs(**few))]), "mine")
+    costs = {one.a: one for one in found.comparisons if one.measure == "kl"}
+    assert list(costs) == ["demo-10/iti@4/rtp", "demo-10/iti@8/toxigen"]  # the others wrote nothing
+    assert {one.of for one in costs.values()} == {2}
+    for one in costs.values():
+        assert found.point(one.b).key == one.a.replace("demo-10", "demo-00")
 
 
 def test_missing_scores_are_left_out_in_pairs_and_counted(tmp_path: Path) -> None:
