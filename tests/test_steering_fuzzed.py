@@ -35,22 +35,25 @@ CHOICES: dict[str, Any] = {
 }
 NAMES = [field.name for field in fields(Plan)]
 plans = st.fixed_dictionaries({}, optional={name: CHOICES.get(name, anything) | anything for name in NAMES})
-PROMPTS = [
-    "",
+GARDEN = "A small garden needs sun, water and patience; the rest is luck."
+CONTINUED = [
     " ",
     "\x00",
     "a\x00b",
     "🎉👩‍👩‍👧",
     "שלום עולם",
     "\u202eright to left",
-    "\ud83c",
     "\ufeff",
     "\r\n\t\x1b[2J",
-    "T" * 50_000,
-    "é" * 50_000,
     "<|endoftext|>",
     "<|padding|> a <|endoftext|>",
 ]
+REFUSED = {
+    "": "The text is empty",
+    "\ud83c": "half a character",
+    "T" * 50_000: "The text has 50,?000 tokens",
+    "é" * 50_000: "The text has 100,?000 tokens",
+}
 prompts = st.text(max_size=30) | st.text(st.characters(categories=("Cs", "Co", "Cn")), max_size=5)
 PROBES = fit_probes(planted(text_set(120)), text_set(120), "planted")
 
@@ -107,7 +110,9 @@ def test_any_strength_is_one_of_the_method_or_refused(method: str, strength: Any
 
 
 @seldom
-@given(prompt=prompts, strength=floats, sample=st.integers(0, 3))
+@given(prompt=prompts, strength=st.floats(-100, 100), sample=st.integers(0, 3))
+@example(prompt="The people", strength=math.nan, sample=0)
+@example(prompt="The people", strength=100.1, sample=0)
 def test_any_prompt_at_any_strength_is_continued_or_refused(
     lens: Lens, prompt: str, strength: float, sample: int
 ) -> None:
@@ -117,19 +122,33 @@ def test_any_prompt_at_any_strength_is_continued_or_refused(
         text.text.encode()
 
 
-@pytest.mark.parametrize("prompt", PROMPTS, ids=lambda prompt: repr(prompt)[:20])
-def test_odd_prompts_are_continued_or_refused(lens: Lens, prompt: str) -> None:
-    with refused_with_a_sentence():
-        (text,) = generate(lens, [Row(prompt, steering(lens).at(4))], Sampling(max_tokens=3))
-        assert 0 <= len(text.tokens) <= 3
+@pytest.mark.parametrize("prompt", CONTINUED, ids=repr)
+def test_odd_prompts_are_continued(lens: Lens, prompt: str) -> None:
+    (text,) = generate(lens, [Row(prompt, steering(lens).at(4))], Sampling(max_tokens=3))
+    assert 0 <= len(text.tokens) <= 3
+    assert text.receipt.n_positions > 0
+
+
+@pytest.mark.parametrize("prompt", REFUSED, ids=lambda prompt: repr(prompt)[:20])
+def test_prompts_that_cannot_be_read_are_refused(lens: Lens, prompt: str) -> None:
+    with pytest.raises(ValueError, match=REFUSED[prompt]):
+        generate(lens, [Row(prompt, steering(lens).at(4))], Sampling(max_tokens=3))
 
 
 @seldom
 @given(
-    temperature=floats | st.floats(0, 2), top_p=floats | st.floats(0, 1), max_tokens=st.integers(), seed=st.integers()
+    temperature=st.just(0.0) | st.floats(1e-3, 3),
+    top_p=st.floats(1e-6, 1),
+    max_tokens=st.integers(1, 8),
+    seed=st.integers(),
 )
-@example(temperature=5e-324, top_p=5e-324, max_tokens=2, seed=-1)
+@example(temperature=5e-324, top_p=1.0, max_tokens=2, seed=-1)
 @example(temperature=1e308, top_p=1.0, max_tokens=2, seed=10**40)
+@example(temperature=math.nan, top_p=1.0, max_tokens=2, seed=0)
+@example(temperature=1.0, top_p=5e-324, max_tokens=2, seed=0)
+@example(temperature=1.0, top_p=math.nan, max_tokens=2, seed=0)
+@example(temperature=1.0, top_p=1.0, max_tokens=0, seed=0)
+@example(temperature=1.0, top_p=1.0, max_tokens=10**40, seed=0)
 def test_any_sampling_writes_or_is_refused(
     lens: Lens, temperature: float, top_p: float, max_tokens: int, seed: int
 ) -> None:
@@ -140,7 +159,14 @@ def test_any_sampling_writes_or_is_refused(
 
 
 @seldom
-@given(text=prompts | st.text(min_size=30, max_size=80), window=st.none() | st.integers(-1, 70), nats=floats)
+@given(text=st.text(min_size=30, max_size=80) | prompts, window=st.integers(2, 12), nats=st.floats(1e-3, 1))
+@example(text="", window=None, nats=0.1)
+@example(text=GARDEN, window=None, nats=0.1)
+@example(text=GARDEN, window=1, nats=0.1)
+@example(text=GARDEN, window=65, nats=0.1)
+@example(text=GARDEN, window=8, nats=math.nan)
+@example(text=GARDEN, window=8, nats=math.inf)
+@example(text=GARDEN, window=8, nats=5e-324)
 def test_any_text_costs_something_or_is_refused(lens: Lens, text: str, window: int | None, nats: float) -> None:
     with refused_with_a_sentence():
         (found,) = cost(lens, [steering(lens).at(4)], text, window=window)
