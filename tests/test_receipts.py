@@ -73,10 +73,14 @@ def test_a_dropped_layer_is_an_error_and_not_a_quiet_plain_text(lens: Lens, monk
         generate(lens, [row(lens, PROMPT, 4)], SAMPLED)
 
 
-@pytest.mark.parametrize("factor", [0.0, 0.99, -1.0, 2.0, math.nan])
-def test_a_push_of_the_wrong_size_is_an_error(lens: Lens, monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
-    written = sys.modules["steering.steerer"]._written
-    monkeypatch.setattr(sys.modules["steering.steerer"], "_written", lambda *given: factor * written(*given))
+@pytest.mark.parametrize("factor", [0.0, "almost", -1.0, 2.0, math.nan])
+@pytest.mark.parametrize(("dtype", "almost"), [("float32", 0.99), ("bfloat16", 0.97)])
+def test_a_push_of_the_wrong_size_is_an_error(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, almost: float, factor: float | str
+) -> None:
+    lens = open_lens(str(tiny_folder), device="cpu", dtype=dtype, threads=1)
+    by, written = almost if factor == "almost" else factor, sys.modules["steering.steerer"]._written
+    monkeypatch.setattr(sys.modules["steering.steerer"], "_written", lambda *given: by * written(*given))
     with pytest.raises(ShiftMissed, match=r"a shift of length .* was asked and .* arrived"):
         generate(lens, [row(lens, PROMPT, 4)], SAMPLED)
 
