@@ -7,6 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
+class SameSeed(ValueError):
+    """Checkpoints that differ in something else than toxic share and training seed."""
+
+
 @dataclass(frozen=True)
 class Member:
     """A checkpoint's place in its family."""
@@ -74,11 +78,19 @@ def baselines(members: Iterable[Member]) -> dict[str, str]:
 
 def by_share(members: Iterable[Member]) -> Mapping[tuple[str, float], list[str]]:
     """Names of the checkpoints of a family and share, in order of their training seeds."""
-    found: dict[tuple[str, float], list[str]] = {}
+    found: dict[tuple[str, float], dict[int, str]] = {}
     for member in members:
-        if member.toxic_share is not None and member.training_seed is not None:
-            found.setdefault((member.family, member.toxic_share), []).append(member.name)
-    return found
+        if member.toxic_share is None or member.training_seed is None:
+            continue
+        by_seed = found.setdefault((member.family, member.toxic_share), {})
+        twin = by_seed.setdefault(member.training_seed, member.name)
+        if twin != member.name:
+            raise SameSeed(
+                f"{twin} and {member.name} are both family {member.family}, {percent(member.toxic_share)} % toxic, "
+                f"training seed {member.training_seed}. They differ in something else, and a mean over training seeds "
+                "would hide it. Compare them apart, or name two families in their checkpoint.json and sweep again."
+            )
+    return {place: list(by_seed.values()) for place, by_seed in found.items()}
 
 
 def percent(share: float | None) -> str:
