@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import ExitStack
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from marked import HELD_OUT, P, marked, marked_lens
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from lens import Activations, Head, Lens, gather
-from probes import ProbeSet, TextSet, fit_probes, layer_direction
-from probes.fits import null_accuracies
+from lens import Head, Lens
+from probes import ProbeSet, TextSet, layer_direction
+from probes.fits import fit_units, null_accuracies
 from probes.texts import split
 from steering import Plan, Shifts, Steering, fit, hooked
 from steering.methods import erase
@@ -29,18 +30,34 @@ def lens(tmp_path_factory: pytest.TempPathFactory) -> Lens:
     return marked_lens(tmp_path_factory.mktemp("erased") / "tiny")
 
 
-def read(lens: Lens, steering: Steering, strength: float) -> Activations:
-    """Activations of all texts while the model is steered as the plan says."""
-    with hooked(lens, Shifts(lens, [steering.at(strength)]), steering.plan.positions):
-        return gather(lens, [text.text for text in TEXTS.texts], list(TEXTS.labels), [""] * len(TEXTS))
+class States(NamedTuple):
+    """What the model computes at the last token of each text."""
+
+    heads: Tensor
+    """What enters each `o_proj`, [text layer head d_head]."""
+    residual: Tensor
+    """What leaves each layer, [text layer d_model]."""
 
 
-def heads_behind(steering: Steering, activations: Activations) -> Tensor:
+def read(lens: Lens, steering: Steering, strength: float) -> States:
+    """All texts while the model is steered as the plan says, through hooks of our own behind those under test."""
+    heads, residual = list[Tensor](), list[Tensor]()
+    with ExitStack() as undo:
+        undo.enter_context(hooked(lens, Shifts(lens, [steering.at(strength)]), steering.plan.positions))
+        for layer in lens.model.model.layers:
+            o_proj = layer.self_attn.o_proj
+            undo.callback(o_proj.register_forward_pre_hook(lambda _, inputs: heads.append(inputs[0][:, -1])).remove)
+            undo.callback(layer.register_forward_hook(lambda _, __, output: residual.append(output[:, -1])).remove)
+        lens.plain_logits(*lens.pad([lens.encode(text.text) for text in TEXTS.texts]))
+    return States(torch.stack(heads, 1).unflatten(2, (lens.grid.n_heads, -1)), torch.stack(residual, 1))
+
+
+def heads_behind(steering: Steering, states: States, strength: float = 1) -> Tensor:
     """What the edited heads hand on, [text head d_head]: the fast road adds the edits behind `o_proj`."""
     found = []
     for edit in steering.edits:
-        head, z = Head.parse(edit.name), activations.heads[:, edit.site.layer]
-        found.append((z + edit.change(z.flatten(1)).view_as(z))[:, head.index])
+        head, z = Head.parse(edit.name), states.heads[:, edit.site.layer]
+        found.append((z + strength * edit.change(z.flatten(1)).view_as(z))[:, head.index])
     return torch.stack(found, dim=1)
 
 
@@ -85,33 +102,34 @@ def test_half_the_strength_leaves_half_the_gap(lens: Lens) -> None:
     assert gaps == pytest.approx([gaps[0], gaps[0] / 2, 0], abs=1e-4 * gaps[0])
 
 
-def test_no_probe_leaves_the_null_band_on_held_out_texts(lens: Lens) -> None:
-    """Fitted on the texts that LEACE saw and scored on the others; then fitted and scored on the others alone."""
-    ours = fit(P("leace"), lens, TEXTS)
-    plain, erased = read(lens, ours, 0), read(lens, ours, 1)
+def units(lens: Lens, ours: Steering, strength: float) -> Tensor:
+    """What the edited layers or heads hand on, [text unit d]."""
+    states = read(lens, ours, strength)
+    return states.residual if ours.plan.site == "residual" else heads_behind(ours, states, strength)
 
-    def leaves(states: Activations, texts: TextSet) -> list[bool]:
-        probes = fit_probes(states, texts, "tiny", HELD_OUT)
-        train, test = split(texts, HELD_OUT)
-        null = null_accuracies(states.residual, states.labels, train, test, 200, np.random.default_rng(0))
-        band = float(np.quantile(null.max(0).values.numpy(), 0.975))  # of the best of all layers, as for heads
-        return [probes.layer_accuracy(layer).value > band for layer in range(3)]
 
-    assert any(leaves(plain, TEXTS))
-    assert not any(leaves(erased, TEXTS))
-    unseen = TextSet("unseen", tuple(TEXTS.texts[row] for row in TEST))
+def leaves(x: Tensor, texts: TextSet) -> list[bool]:
+    """Whether a fresh probe of each unit reads more of held-out texts than the best one does with shuffled labels."""
+    train, test = split(texts, HELD_OUT)
+    labels = torch.from_numpy(texts.labels)
+    null = null_accuracies(x, labels, train, test, 200, np.random.default_rng(0))
+    band = float(np.quantile(null.max(0).values.numpy(), 0.975))
+    return (fit_units(x, labels, train, test).accuracies > band).tolist()
 
-    def part(states: Activations) -> Activations:
-        return replace(
-            states,
-            heads=states.heads[TEST],
-            residual=states.residual[TEST],
-            labels=states.labels[TEST],
-            texts_digest=unseen.digest,
-        )
 
-    assert any(leaves(part(plain), unseen))
-    assert not any(leaves(part(erased), unseen))
+@pytest.mark.parametrize("plan", [P("leace"), P("leace", where="heads", heads=12)], ids=["layers", "heads"])
+def test_no_probe_leaves_the_null_band_on_held_out_texts(lens: Lens, plan: Plan) -> None:
+    """Fitted on the texts that LEACE saw, scored on the others."""
+    ours = fit(plan, lens, TEXTS)
+    assert any(leaves(units(lens, ours, 0), TEXTS))
+    assert not any(leaves(units(lens, ours, 1), TEXTS))
+
+
+def test_no_probe_that_is_fitted_to_held_out_texts_leaves_the_null_band(lens: Lens) -> None:
+    """Of layers; of a head even the plain model's fails, on so few texts."""
+    ours, unseen = fit(P("leace"), lens, TEXTS), TextSet("unseen", tuple(TEXTS.texts[row] for row in TEST))
+    assert any(leaves(units(lens, ours, 0)[TEST], unseen))
+    assert not any(leaves(units(lens, ours, 1)[TEST], unseen))
 
 
 def planted(n: int, d: int, weak: float = 0.05, seed: int = 0) -> tuple[Tensor, Tensor]:
