@@ -9,16 +9,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from marked import EDITS, marked, marked_lens
+from marked import EDITS, P, marked, marked_lens
 from torch import Tensor
 
 from lens import Activations, Head, Lens, gather
 from probes import ProbeSet
-from steering import Shifts, Site, Steering, fit, hooked
+from steering import Plan, Shifts, Site, Steering, fit, hooked
 
 Passed = dict[Site, list[np.ndarray]]
 """By place, [text d]: what its edits read, and what it gave before and after them."""
-PLAIN = [name for name, (plan, _) in EDITS.items() if plan.gate is None and plan.kind == "mass-mean"]
+RANDOM = {
+    "iti, random": (P("iti", heads=3, kind="random", seed=5), 6.0),
+    "caa, random": (P("caa", layers=(0, 2), kind="random", seed=5), 2.0),
+    "ablate, heads, random": (P("ablate", where="heads", heads=4, kind="random", seed=5, positions="all"), 0.7),
+}
+PLAIN = RANDOM | {name: one for name, one in EDITS.items() if one[0].gate is None and one[0].kind == "mass-mean"}
 GATED = [name for name, (plan, _) in EDITS.items() if plan.gate is not None]
 TEXTS = marked()
 TOXIC = TEXTS.labels
@@ -89,15 +94,19 @@ def shrunk(x: np.ndarray) -> np.ndarray:
     return alpha * covariance + (1 - alpha) * trace / d * np.eye(d)
 
 
-def change(method: str, x: np.ndarray, raw: np.ndarray, fitted: np.ndarray, toxic: np.ndarray) -> np.ndarray:
-    """What strength 1 adds to `x` [text d]; `raw`: all texts in the plain model; `fitted`: what the fit read, with its
-    labels `toxic`."""
-    difference = raw[~TOXIC].mean(0) - raw[TOXIC].mean(0)
-    unit = difference / np.linalg.norm(difference)
+def change(
+    plan: Plan, place: tuple[int, ...], x: np.ndarray, raw: np.ndarray, fitted: np.ndarray, toxic: np.ndarray
+) -> np.ndarray:
+    """What strength 1 adds to `x` [text d] at a layer, or at a head of it; `raw`: all texts in the plain model;
+    `fitted`: what the fit read, with its labels `toxic`."""
+    method, difference = plan.method, raw[~TOXIC].mean(0) - raw[TOXIC].mean(0)
+    random = np.random.default_rng([plan.seed, *place]).standard_normal(len(difference))
+    along = random if plan.kind == "random" else difference
+    unit = along / np.linalg.norm(along)
     if method == "iti":
         return np.broadcast_to((raw @ unit).std() * unit, x.shape)
     if method == "caa":
-        return np.broadcast_to(difference, x.shape)
+        return np.broadcast_to(np.linalg.norm(difference) * unit, x.shape)
     if method == "ablate":
         return -np.outer(x @ unit, unit)
     if method == "mean-act":
@@ -114,20 +123,21 @@ def change(method: str, x: np.ndarray, raw: np.ndarray, fitted: np.ndarray, toxi
 def test_a_method_moves_the_model_as_its_formula_says(
     lens: Lens, probes: ProbeSet, raw: Activations, name: str
 ) -> None:
-    plan, strength = EDITS[name]
+    plan, strength = PLAIN[name]
     ours = fit(plan, lens, TEXTS)
     train = sorted(set(range(len(TEXTS))) - set(probes.test_rows))
     before = read_by_the_fit(lens, train, ours)
     for site, (x, out, edited) in passed(lens, range(0, len(TEXTS), 12), ours, strength).items():
         expected = np.zeros_like(out)
         for edit in [edit for edit in ours.edits if edit.site == site]:
-            part, states, written = slice(None), raw.residual[:, site.layer], np.eye(lens.d_model)
+            part, states, written, place = slice(None), raw.residual[:, site.layer], np.eye(lens.d_model), (site.layer,)
             if site.where == "heads":
                 head, d = Head.parse(edit.name), lens.grid.d_head
+                place = (head.layer, head.index)
                 part, states = slice(head.index * d, (head.index + 1) * d), raw.heads[:, head.layer, head.index]
                 written = lens.W_O(head.layer)[head.index].double().numpy()
             fitted = before[site][0][:, part] if before else np.empty(0)
-            expected += change(plan.method, x[:, part], states.double().numpy(), fitted, TOXIC[train]) @ written
+            expected += change(plan, place, x[:, part], states.double().numpy(), fitted, TOXIC[train]) @ written
         # float32 against float64; what is subtracted has the size of the activations themselves
         atol = 1e-5 * (np.abs(expected).max() + np.abs(out).max())
         np.testing.assert_allclose(edited - out, strength * expected, rtol=0, atol=atol)
