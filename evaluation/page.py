@@ -55,7 +55,9 @@ def _inline(svg: str, extract: Extract, title: str) -> str:
     marks = [group for group in root.iter(f"{SVG}g") if group.get("id", "").startswith(POINT)]
     for number, mark in enumerate(marks):
         point = extract.point(mark.get("id", "").removeprefix(POINT))
-        mark.attrib.update({"data-point": point.key, "role": "button", "aria-label": point.in_words()})
+        mark.attrib.update(
+            {"data-point": point.key, "role": "button", "aria-pressed": "false", "aria-label": point.in_words()}
+        )
         mark.set("tabindex", "-1" if number else "0")
     return ElementTree.tostring(root, encoding="unicode")
 
@@ -90,7 +92,8 @@ def _number(point: Point | None, first: bool) -> str:
     value, low, high = (_shown(point, number) for number in (point.value.value, point.value.low, point.value.high))
     return (
         f'<button type="button" data-point="{html.escape(point.key)}" tabindex="{0 if first else -1}" '
-        f'aria-label="{html.escape(point.in_words())}"><b>{value}</b><small>{low} to {high}</small></button>'
+        f'aria-pressed="false" aria-label="{html.escape(point.in_words())}">'
+        f"<b>{value}</b><small>{low} to {high}</small></button>"
     )
 
 
@@ -99,13 +102,14 @@ def _shown(point: Point, number: float) -> str:
 
 
 def card(extract: Extract, key: str) -> str:
-    """All that is known of one point, and what was written there."""
+    """All that is known of one point, and what was written there; it is a place to scroll on a wide screen."""
     point = extract.point(key)
     unit, known = _known(extract, point)
     others = _others(point) if isinstance(point, Cell) else []
     more = f"<details><summary>Other measures, and the cost</summary>{facts(*others)}</details>" if others else ""
     return (
-        f'<section class="point-card" aria-label="{html.escape(point.title)}"><h2>{html.escape(point.title)}</h2>'
+        f'<section class="point-card" tabindex="0" aria-label="{html.escape(point.title)}">'
+        f"<h2>{html.escape(point.title)}</h2>"
         f'<p class="big">{_shown(point, point.value.value)}<small> {html.escape(unit)}</small></p>{facts(*known)}{more}'
         f"{_texts(extract, point)}</section>"
     )
@@ -208,7 +212,9 @@ def _texts(extract: Extract, cell: Point) -> str:
         for here, plain in written
     )
     of = f"{len(written)} of {cell.n_texts:,} texts, chosen without looking at scores; words of the list behind stars"
-    return f'<h3>What it wrote <small>{of}</small></h3><ol class="texts">{rows}</ol>'
+    return (  # whoever listens to the card hears the numbers, and reads the texts when they want to
+        f'<div aria-live="off"><h3>What it wrote <small>{of}</small></h3><ol class="texts">{rows}</ol></div>'
+    )
 
 
 def _written(extract: Extract, cell: Cell) -> Iterator[tuple[Sample, Sample | None]]:
@@ -227,10 +233,9 @@ def _prompt(sample: Sample) -> str:
 def _text(sample: Sample | None, plan: str) -> str:
     if sample is None:
         return ""
-    score = "–" if sample.score is None else f"{sample.score:.2f}"
-    aloud = "no score" if sample.score is None else f"toxicity {score}"
+    score = "no score" if sample.score is None else f"toxicity {sample.score:.2f}"
     return (
-        f'<blockquote dir="auto"><small>{html.escape(plan)} <b title="{aloud}">{score}</b></small>'
+        f'<blockquote dir="auto"><small>{html.escape(plan)} <b>{score}</b></small>'
         f"{html.escape(sample.text.strip() or '(nothing)')}</blockquote>"
     )
 

@@ -24,7 +24,8 @@ function read(point) {
 }
 
 function open(point) {
-  for (const other of document.querySelectorAll('[data-point][aria-pressed="true"]')) other.removeAttribute("aria-pressed");
+  for (const other of document.querySelectorAll('[data-point][aria-pressed="true"]'))
+    other.setAttribute("aria-pressed", "false");
   for (const same of document.querySelectorAll(`[data-point="${CSS.escape(point.dataset.point)}"]`))
     same.setAttribute("aria-pressed", "true");
   read(point);

@@ -23,6 +23,10 @@ JS = Path(__file__).with_name("panel.js").read_text()
 """Arrow keys, the line that reads out a point, and the event `open_point`."""
 
 
+ANNOUNCED = 'element.setAttribute("aria-live", "polite");'
+"""What a press opens is said to those who do not see it."""
+
+
 def build(shelf: Shelf, tab: gr.Tab) -> None:
     """Lay out the tab, on the results that ship and those of one's own."""
     with gr.Row():
@@ -34,7 +38,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> None:
             with gr.Row(elem_id="save-compared", visible=False) as save:
                 files = [gr.DownloadButton(kind, min_width=90, elem_id=f"compared-{kind.lower()}") for kind in SAVES]
         with gr.Column(scale=5, min_width=320):
-            card = gr.HTML("", apply_default_css=False, elem_id="point")
+            card = gr.HTML("", js_on_load=ANNOUNCED, apply_default_css=False, elem_id="point")
     table = gr.HTML("", js_on_load=JS, apply_default_css=False, elem_id="numbers")
 
     waiting = [gr.update(value=None, interactive=False)] * len(SAVES)

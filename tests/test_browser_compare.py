@@ -16,9 +16,9 @@ import app
 from evaluation.shelf import Shelf
 from lens.bench import Bench
 from tests.extracts import EVIL, extract
-from tests.visitor import CHROMIUM, choose, open_tab, visit
+from tests.visitor import NEEDS_CHROMIUM, choose, open_tab, visit
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium, or set CHROMIUM")
+pytestmark = NEEDS_CHROMIUM
 
 CONTRAST = """
 (colours) => {
@@ -94,8 +94,9 @@ def test_the_picture_is_walked_with_the_keyboard_and_enter_opens_a_point(page: P
     title = walked[3].replace("/", ", ")
     expect(page.locator(".readout")).to_contain_text(f"{title}: mean toxicity")
     page.keyboard.press("Enter")
-    expect(page.locator(".point-card h2")).to_have_text(title)
+    expect(page.locator("#point [aria-live=polite] h2")).to_have_text(title)
     assert pressed(page) == [walked[3]] * 2  # in the picture and in the table
+    expect(page.locator("[data-point]:not([aria-pressed])")).to_have_count(0)
 
 
 @pytest.mark.parametrize("finger", [False, True])
@@ -108,6 +109,7 @@ def test_a_press_beside_a_point_opens_it(page: Page, finger: bool) -> None:
     expect(page.locator(".point-card h2")).to_have_text(key.replace("/", ", "))
     expect(page.locator(".point-card")).to_contain_text("over 40 prompts")
     assert pressed(page) == [key] * 2
+    expect(page.locator("[data-point]:not([aria-pressed])")).to_have_count(0)
 
 
 def test_the_table_opens_points_too(page: Page) -> None:

@@ -42,7 +42,7 @@ def test_every_point_of_the_picture_can_be_reached_and_says_what_it_is(
     assert len(points) == 2 * 3
     assert all(mark.get("aria-label") == results.point(key).in_words() for key, mark in points.items())
     assert [mark.get("tabindex") for mark in points.values()] == ["0", *["-1"] * 5]
-    assert {mark.get("role") for mark in points.values()} == {"button"}
+    assert {(mark.get("role"), mark.get("aria-pressed")) for mark in points.values()} == {("button", "false")}
     assert root.get("aria-label", "").startswith("ink & paper <b>.")
 
 
@@ -65,6 +65,7 @@ def test_the_table_holds_the_points_of_the_picture_and_nothing_else(results: Ext
         ("30.0", "29.0 to 31.0"), ("27.0", "26.0 to 28.0"), ("24.0", "23.0 to 25.0")
     ]  # fmt: skip
     assert re.findall('tabindex="(.*?)"', shown) == ["0", *["-1"] * 5]
+    assert shown.count('aria-pressed="false"') == 6
 
 
 def test_a_place_where_nothing_was_measured_stays_empty(results: Extract, smile: Graph) -> None:
@@ -102,10 +103,17 @@ def test_a_difference_in_cost_stands_on_the_card_of_every_prompt_set(results: Ex
     assert "+0.040" not in page.card(dearer, "tiny-25/iti@4/toxigen") + page.card(dearer, "tiny-00/iti@8/toxigen")
 
 
+def test_a_card_is_announced_but_for_its_texts_and_can_be_scrolled_from_the_keyboard(results: Extract) -> None:
+    root = ElementTree.fromstring(page.card(results, "tiny-25/iti@8/rtp"))
+    assert root.get("tabindex") == "0"
+    (silent,) = root.findall(".//*[@aria-live='off']")
+    assert len(list(silent.iter("blockquote"))) == len(list(root.iter("blockquote"))) == 6
+
+
 def test_each_text_stands_beside_the_unsteered_one_to_the_same_prompt(results: Extract) -> None:
     shown = page.card(results, "tiny-25/iti@8/rtp")
     assert texts(shown) == [f"{EVIL} {plan} {i}" for i in range(3) for plan in ("none", "iti@8")]
-    assert re.findall(r'<b title="(.*?)">', shown) == [
+    assert re.findall(r"<b>(toxicity .*?|no score)</b>", shown) == [
         "toxicity 0.00", "toxicity 0.00", "no score", "no score", "toxicity 0.20", "toxicity 0.20"
     ]  # fmt: skip
     assert texts(page.card(results, "tiny-25/none/rtp")) == [f"{EVIL} none {i}" for i in range(3)]
