@@ -128,6 +128,7 @@ def _load_model(checkpoint: Checkpoint, dtype: torch.dtype) -> OlmoForCausalLM:
 def _load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
     """The vocabulary as tokenizer.json has it; which token ends a text is what config.json says."""
     from tokenizers import Tokenizer
+    from tokenizers.decoders import ByteLevel
     from transformers import PreTrainedTokenizerFast
 
     path = checkpoint.folder / TOKENIZER
@@ -138,6 +139,11 @@ def _load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
             f"{path} is not a tokenizer of the tokenizers library ({error}). "
             "Copy the tokenizer.json that the model was trained with."
         ) from error
+    if not isinstance(tokenizer.decoder, ByteLevel):
+        raise BrokenCheckpoint(
+            f"{path} does not write text byte by byte, as the tokenizers of all OLMo models do. "
+            "Copy the tokenizer.json that the model was trained with."
+        )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="left")
 
 

@@ -244,6 +244,14 @@ def test_an_end_of_text_outside_the_vocabulary_is_refused(tiny_folder: Path, tmp
         open_lens(str(damaged(tiny_folder, tmp_path / "eos", eos_token_id=50279)), device="cpu")
 
 
+def test_a_tokenizer_that_does_not_write_bytes_is_refused(tmp_path: Path):
+    folder = write_tiny_olmo(tmp_path / "words")
+    kept = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({**kept, "decoder": None}))
+    with pytest.raises(BrokenCheckpoint, match=r"tokenizer\.json does not write text byte by byte"):
+        open_lens(str(folder), device="cpu")
+
+
 def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path):
     folder = write_tiny_olmo(tmp_path / "few-rows", vocab_size=290)
     with pytest.raises(BrokenCheckpoint, match=r"tokenizer\.json has token 292, .* 290 rows"):
