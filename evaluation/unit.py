@@ -6,6 +6,7 @@ kept between units, in a `Bench`, only saves time. Rows of a unit share batches,
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -140,7 +141,10 @@ class Bench:
         """The subject, opened; the one before it is closed."""
         if self._lens is None or self._lens.fingerprint != subject.fingerprint:
             self._lens, self._fits, self.kept = None, {}, {}
+            gc.unfreeze()
+            gc.collect()  # what is closed has to go
             self._lens = open_lens(subject.folder, self._device, subject.dtype, self._threads)
+            gc.freeze()  # what stays, libraries above all, is not searched again for what could go: 3 % of a sweep
             if self._lens.fingerprint != subject.fingerprint:
                 raise OtherVersion(
                     f"The weights of {subject.folder} have changed since the sweep was planned. Start it again, with "
