@@ -21,8 +21,8 @@ from lens import Checkpoint, open_lens
 from probes import TextSet, builtin, probe_checkpoint
 from tests.conftest import write_tiny_olmo
 from tests.visitor import (
-    CHROMIUM,
     LEAST_CONTRAST,
+    NEEDS_CHROMIUM,
     choose,
     download,
     finished,
@@ -31,7 +31,7 @@ from tests.visitor import (
     visit,
 )
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium, or set CHROMIUM")
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture(scope="module")
