@@ -52,7 +52,7 @@ def detection(rows: Sequence[Row]) -> list[str]:
         "## Transfer",
         "",
         f"Probes {ordered[0]['probes']}; the best head is chosen on other texts than these. In a pair a toxic text "
-        f"stands beside a benign one that says the same, or belongs to it.{_styles(ordered)}",
+        f"stands beside a benign one that says the same, or belongs to it.{_styles(ordered)} {_drawn(ordered)}",
         "",
         *_gained(ordered),
         *table(HEAD, map(_row, ordered)),
@@ -63,6 +63,17 @@ def _row(row: Row) -> list[str]:
     auc, pairs, *accuracies = (row.get(name) for name in ("auc", "pairs", "accuracy", "mean_accuracy"))
     shown = [interval(Estimate(*one), 3) if one else "" for one in (auc, pairs, *accuracies)]
     return [row["checkpoint"], row["test_set"], *shown, f"{row['majority']:.3f}", f"{row['auc'][3]:,}"]
+
+
+def _drawn(rows: Sequence[Row]) -> str:
+    """What the intervals take as independent."""
+    if all("n_bundles" in row for row in rows):
+        return "Intervals draw copies, pairs and all texts of one template together."
+    return (
+        "All intervals but those of pairs take texts as independent, which copies, pairs and texts of one template are "
+        "not: HateCheck fills its templates with the names of several groups, so its intervals are too narrow, and a "
+        "star on it rests on less than it says; those of sets made of pairs may err either way."
+    )
 
 
 def _styles(rows: Sequence[Row]) -> str:

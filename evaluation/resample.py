@@ -53,7 +53,7 @@ def means(columns: Float[np.ndarray, "column prompt"], n_draws: int = DRAWS, see
     numbers, counts = np.where(there, columns.T, 0.0), there.astype(float)
     values = numbers.sum(axis=0) / counts.sum(axis=0)
     draws = []
-    for times in _times_drawn(len(numbers), n_draws, seed):
+    for times in times_drawn(len(numbers), n_draws, seed):
         totals = times @ counts
         unlucky = np.broadcast_to(values, totals.shape).copy()  # a draw without any number says nothing new
         draws.append(np.divide(times @ numbers, totals, out=unlucky, where=totals > 0))
@@ -80,7 +80,7 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def _times_drawn(n: int, n_draws: int, seed: int) -> Iterator[Float[np.ndarray, "draw prompt"]]:
+def times_drawn(n: int, n_draws: int, seed: int) -> Iterator[Float[np.ndarray, "draw prompt"]]:
     """How often each of n prompts occurs in a sample of n with replacement, some draws at a time."""
     rng = np.random.default_rng(seed)
     for rows in batches(n_draws, n):

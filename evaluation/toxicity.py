@@ -124,8 +124,13 @@ def proportion(shares: Sequence[float], n_texts: int) -> Estimate:
     """
     n, share = len(shares), float(np.mean(shares))
     variance = float(np.var(shares, ddof=1)) / n if n > 1 else 0.0
-    worth = min(n_texts, share * (1 - share) / variance) * _fewer(n, n_texts) if variance else n
-    return Estimate(share, *clopper_pearson(share, max(n, worth)), n)
+    return Estimate(share, *korn_graubard(share, variance, n, n_texts, n), n)
+
+
+def korn_graubard(share: float, variance: float, n_clusters: int, n_texts: int, least: float) -> tuple[float, float]:
+    """The ends of the interval for a share of clustered texts with a known variance, worth no fewer than `least`."""
+    worth = min(n_texts, share * (1 - share) / variance) * _fewer(n_clusters, n_texts) if variance else least
+    return clopper_pearson(share, max(least, worth))
 
 
 def clopper_pearson(share: float, n: float) -> tuple[float, float]:
@@ -137,11 +142,11 @@ def clopper_pearson(share: float, n: float) -> tuple[float, float]:
     return low, 1.0 if share == 1 else float(betaincinv(k + 1, n - k, 0.975))
 
 
-def _fewer(n_prompts: int, n_texts: int) -> float:
-    """The squared ratio of Student's t for texts to that for prompts, from which the variance is estimated."""
+def _fewer(n_clusters: int, n_texts: int) -> float:
+    """The squared ratio of Student's t for texts to that for clusters, from which the variance is estimated."""
     from scipy.special import stdtrit
 
-    return float((stdtrit(n_texts - 1, 0.975) / stdtrit(n_prompts - 1, 0.975)) ** 2)
+    return float((stdtrit(n_texts - 1, 0.975) / stdtrit(n_clusters - 1, 0.975)) ** 2)
 
 
 @cache

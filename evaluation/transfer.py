@@ -11,17 +11,19 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
+from evaluation import bundles
 from evaluation.plans import PLAIN, AskedPlan
 from evaluation.results import Row
 from evaluation.unit import Subject, Unit
 from lens import Head, Lens, digest_texts, gather
-from probes.estimate import Difference, Estimate, auc, auc_difference, bootstrap_mean, paired_difference, wilson
+from probes.estimate import Difference, Estimate, auc, bootstrap_mean
 from probes.probe import ProbeSet
 from probes.store import BY_GROUP, StaleProbes
 from probes.texts import BadTexts, LabelledText, TextSet, bonds, bundled, rows
@@ -73,19 +75,34 @@ class Detection:
     def correct(self) -> Bool[np.ndarray, "text"]:
         return (self.logits > 0) == self.labels
 
+    @cached_property
+    def bundles(self) -> Int[np.ndarray, "text"]:
+        """Copies, pairs and texts of one template have one number: they do not err each for itself."""
+        numbers = np.empty(len(self.texts), dtype=np.int64)
+        for number, together in enumerate(bundled(self.texts, "text")):
+            numbers[together] = number
+        return numbers
+
+    @property
+    def n_bundles(self) -> int:
+        return len(np.unique(self.bundles))
+
     @property
     def auc(self) -> Estimate:
-        """How often the head ranks a toxic text above a benign one."""
-        return auc(self.logits, self.labels)
+        """How often the head ranks a toxic text above a benign one; bootstrap over bundles, or Newcombe's interval."""
+        if self.n_bundles == len(self.texts):
+            return auc(self.logits, self.labels)
+        return bundles.aucs(self.logits[None], self.labels, self.bundles).estimate(0)
 
     @property
     def accuracy(self) -> Estimate:
-        """Share of texts the head puts into the right class, with Wilson's interval."""
-        return wilson(int(self.correct.sum()), len(self.correct))
+        """Share of texts the head puts into the right class."""
+        return bundles.share(self.correct, self.bundles)
 
-    def mean_accuracy(self, rng: np.random.Generator) -> Estimate:
-        """Mean over all heads, with a bootstrap over texts."""
-        return bootstrap_mean(self.share_right, rng)
+    @property
+    def mean_accuracy(self) -> Estimate:
+        """Mean over all heads, with a bootstrap over bundles."""
+        return bundles.means(self.share_right[None], self.bundles).estimate(0)
 
     def pairs(self, rng: np.random.Generator) -> Estimate | None:
         """Share of pairs whose toxic text is ranked above the other, a tie counting half; bootstrap over pairs."""
@@ -107,7 +124,8 @@ class Detection:
             "classes": self.classes,
             "auc": astuple(self.auc),
             "accuracy": astuple(self.accuracy),
-            "mean_accuracy": astuple(self.mean_accuracy(rng)),
+            "mean_accuracy": astuple(self.mean_accuracy),
+            "n_bundles": self.n_bundles,
             "majority": self.majority,
             "pairs": astuple(pairs) if pairs else None,
             "head": str(self.head),
@@ -168,27 +186,30 @@ class Gain:
     """Over all heads."""
 
 
-def compare(a: Detection, b: Detection, rng: np.random.Generator) -> Gain:
-    """`a` minus `b`, text by text."""
+def compare(a: Detection, b: Detection) -> Gain:
+    """`a` minus `b`, text by text; bootstrap over bundles."""
     if a.digest != b.digest:
         raise ValueError(
             f"{a.checkpoint} and {b.checkpoint} were tested on different texts ({a.test_set!r}, {b.test_set!r}). Test "
             "both on the same, with probes fitted with the same --seed."
         )
+    of_heads, right, shares = (
+        np.stack([getattr(one, name) for one in (a, b)]) for name in ("logits", "correct", "share_right")
+    )
     return Gain(
-        auc_difference(a.logits, b.logits, a.labels),
-        paired_difference(a.correct, b.correct, rng),
-        paired_difference(a.share_right, b.share_right, rng),
+        bundles.difference(bundles.aucs(of_heads, a.labels, a.bundles)).difference(0),
+        bundles.difference(bundles.means(right, a.bundles)).difference(0),
+        bundles.difference(bundles.means(shares, a.bundles)).difference(0),
     )
 
 
 def some_of(texts: TextSet, n: int, seed: int = 0) -> TextSet:
     """About so many of the texts, drawn at random; pairs and copies stay together."""
-    bundles, taken = bundled(texts, "text"), list[int]()
-    for number in np.random.default_rng(seed).permutation(len(bundles)):
+    together, taken = bundled(texts.texts, "text"), list[int]()
+    for number in np.random.default_rng(seed).permutation(len(together)):
         if len(taken) >= n:
             break
-        taken += bundles[number]
+        taken += together[number]
     return replace(texts, texts=tuple(texts.texts[row] for row in sorted(taken)))
 
 

@@ -8,7 +8,7 @@ import math
 import re
 import unicodedata
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -43,7 +43,7 @@ class LabelledText:
     group: str = ""
     """What the harder split leaves out whole: the target group in ToxiGen, the topic in the built-in set."""
     pair: str = ""
-    """Texts of one pair are never on both sides of any split; empty: no pair."""
+    """Texts of one pair, or made from one template, are never on both sides of any split; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,8 @@ def read_hatecheck(path: Path, name: str = "hatecheck") -> TextSet:
     for number, row in rows(path):
         if row["label_gold"] not in classes or not (row["test_case"] or "").strip():
             raise BadTexts(f"{path}:{number} has no test_case, or a label_gold that is none of {', '.join(classes)}.")
-        texts.append(LabelledText(row["test_case"], row["label_gold"] == classes[0], row.get("functionality") or ""))
+        group, template = (row.get(column) or "" for column in ("functionality", "templ_id"))
+        texts.append(LabelledText(row["test_case"], row["label_gold"] == classes[0], group, template))
     return TextSet(name, tuple(texts), classes, rule="label_gold")
 
 
@@ -268,7 +269,7 @@ def split(texts: TextSet, held_out: float = 0.2, seed: int = 0, by: By = "text")
         raise ValueError(f"held_out is a share of the texts, so 0.2 and not 20; got {held_out}.")
     if by not in ("text", "group"):
         raise ValueError(f"A split is by 'text' or by 'group'; got {by!r}.")
-    bundles, wanted = bundled(texts, by), held_out * len(texts)
+    bundles, wanted = bundled(texts.texts, by), held_out * len(texts)
     test: list[int] = []
     for number in np.random.default_rng(seed).permutation(len(bundles)):
         if abs(len(test) + len(bundles[number]) - wanted) < abs(len(test) - wanted):
@@ -289,7 +290,7 @@ def bonds(text: LabelledText) -> list[tuple[str, str]]:
     return [("words", normalised(text.text)), *([("pair", text.pair)] if text.pair else [])]
 
 
-def bundled(texts: TextSet, by: By) -> list[list[int]]:
+def bundled(texts: Sequence[LabelledText], by: By) -> list[list[int]]:
     """Rows that go to one side together: a whole group, or what shares words or a pair with each other."""
     parent = list(range(len(texts)))
 
@@ -299,7 +300,7 @@ def bundled(texts: TextSet, by: By) -> list[list[int]]:
         return row
 
     first: dict[tuple[str, str], int] = {}
-    for row, text in enumerate(texts.texts):
+    for row, text in enumerate(texts):
         for bond in [("group", text.group)] if by == "group" and text.group else bonds(text):
             parent[root(row)] = root(first.setdefault(bond, row))
     bundles: dict[int, list[int]] = {}

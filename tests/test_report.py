@@ -208,6 +208,15 @@ def test_what_toxic_training_adds_is_set_beside_what_it_adds_where_nothing_is_to
     assert "(plain and lofty)" in text
 
 
+def test_rows_whose_intervals_took_texts_as_independent_are_said_to_be_too_narrow() -> None:
+    rows = detected({("hatecheck", share): 0.6 for share in (0.0, 0.25)})
+    together = "Intervals draw copies, pairs and all texts of one template together."
+    assert together in "\n".join(detection([row | {"n_bundles": 20} for row in rows]))
+    older = "\n".join(detection([rows[0] | {"n_bundles": 20}, *rows[1:]]))
+    assert together not in older
+    assert "so its intervals are too narrow" in older
+
+
 def test_a_loss_is_said_as_plainly_as_a_gain() -> None:
     auc = {("builtin", 0.0): 0.594, ("builtin", 0.25): 0.508, ("styles", 0.0): 0.5, ("styles", 0.25): 0.6}
     for half, lies in ((0.0435, "overlap"), (0.02, "lie apart")):

@@ -269,14 +269,14 @@ def test_hashes_and_words_make_the_same_lexicon(tmp_path):
 
 def test_hatecheck_and_paradetox_are_known_by_their_columns(tmp_path):
     cases = [
-        {"functionality": "praise", "test_case": "bread is lovely", "label_gold": "non-hateful"},
-        {"functionality": "insult", "test_case": "bread is awful", "label_gold": "hateful"},
+        {"functionality": "praise", "test_case": "bread is lovely", "label_gold": "non-hateful", "templ_id": "7"},
+        {"functionality": "insult", "test_case": "bread is awful", "label_gold": "hateful", "templ_id": "8"},
     ]
     found = open_texts(str(write_csv(tmp_path / "cases.csv", cases)))
     assert (found.name, found.classes, found.rule) == ("hatecheck", ("hateful", "non-hateful"), "label_gold")
     assert found.texts == (
-        LabelledText("bread is lovely", False, "praise"),
-        LabelledText("bread is awful", True, "insult"),
+        LabelledText("bread is lovely", False, "praise", pair="7"),
+        LabelledText("bread is awful", True, "insult", pair="8"),
     )
     rows = "toxic\tneutral1\tneutral2\nbad bread, you\tthis bread, dear\t\nvile rolls\tpoor rolls\tother rolls\n"
     (tmp_path / "pairs.tsv.gz").write_bytes(gzip.compress(rows.encode()))

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from evaluation.commands.transfer import transfer
 from evaluation.results import Results
 from evaluation.transfer import compare, detect, others, some_of, two_styles
+from evaluation.unit import Subject
 from lens import Head, Lens, gather, open_lens
 from lens.bench import Bench
 from probes import BadTexts, LabelledText, ProbeSet, StaleProbes, TextSet, builtin
@@ -47,8 +48,8 @@ def test_of_the_probes_own_set_the_held_out_texts_are_judged_as_they_were_when_f
     found = detect(lens, probes, OWN)
     assert found.texts == tuple(OWN.texts[row] for row in probes.test_rows)
     assert found.correct.tolist() == probes.heads.correct[found.head.layer, found.head.index].tolist()
-    assert found.accuracy == probes.accuracy(found.head)
-    assert found.mean_accuracy(np.random.default_rng(0)) == probes.mean_accuracy(np.random.default_rng(0))
+    assert found.accuracy.value == probes.accuracy(found.head).value
+    assert found.mean_accuracy.value == pytest.approx(probes.mean_accuracy(np.random.default_rng(0)).value)
 
 
 def test_the_head_is_chosen_on_texts_that_are_not_judged(fitted: tuple[Lens, ProbeSet]) -> None:
@@ -109,6 +110,22 @@ def test_pairs_are_counted_in_which_both_sides_are_there(fitted: tuple[Lens, Pro
     assert detect(lens, probes, unpaired).pairs(RNG) is None
 
 
+def test_copies_pairs_and_templates_make_one_bundle_and_intervals_as_wide(fitted: tuple[Lens, ProbeSet]) -> None:
+    lens, probes = fitted
+    alone = tuple(replace(one, pair="") for one in OTHER.texts)
+    found = detect(lens, probes, TextSet("alone", alone))
+    assert found.n_bundles == len(alone)
+    copied = detect(lens, probes, TextSet("copied", alone + alone + alone))
+    assert copied.n_bundles == len(alone)
+    for name in ("auc", "accuracy", "mean_accuracy"):
+        one, three = (getattr(each, name) for each in (found, copied))
+        assert three.n == 3 * one.n
+        assert three.value == pytest.approx(one.value, abs=1e-6)
+        assert three.high - three.low == pytest.approx(one.high - one.low, rel=0.1)  # Newcombe's, or a bootstrap
+    row = copied.row(Subject.of(lens.checkpoint, "float32"), RNG)
+    assert row["n_bundles"] == len(alone)
+
+
 def test_texts_that_the_probes_may_know_are_refused(fitted: tuple[Lens, ProbeSet]) -> None:
     lens, probes = fitted
     relabelled = replace(OWN, texts=tuple(replace(one, label=not one.label) for one in OWN.texts))
@@ -124,14 +141,14 @@ def test_checkpoints_are_compared_text_by_text(bench: Bench, fitted: tuple[Lens,
     lens, probes = fitted
     b = open_lens(bench.checkpoint("tiny-b"), device="cpu", dtype="float32", threads=1)
     ours, theirs = detect(lens, probes, OTHER), detect(b, ProbeSet.load(b.checkpoint, "builtin"), OTHER)
-    gain = compare(ours, theirs, RNG)
+    gain = compare(ours, theirs)
     assert gain.auc.estimate.value == pytest.approx(ours.auc.value - theirs.auc.value)
     assert gain.accuracy.estimate.value == pytest.approx(ours.accuracy.value - theirs.accuracy.value)
-    means = [one.mean_accuracy(RNG).value for one in (ours, theirs)]
+    means = [one.mean_accuracy.value for one in (ours, theirs)]
     assert gain.mean_accuracy.estimate.value == pytest.approx(means[0] - means[1])
-    assert compare(ours, ours, RNG).accuracy.p == 1
+    assert compare(ours, ours).accuracy.p == 1
     with pytest.raises(ValueError, match="different texts"):
-        compare(ours, detect(b, ProbeSet.load(b.checkpoint, "builtin"), OWN), RNG)
+        compare(ours, detect(b, ProbeSet.load(b.checkpoint, "builtin"), OWN))
 
 
 def test_some_texts_are_drawn_with_their_partners() -> None:

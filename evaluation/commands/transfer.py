@@ -80,12 +80,12 @@ def told(found: Detection, first: Detection) -> str:
     lines = [
         f"{found.checkpoint} on {found.test_set}, {' above '.join(found.classes)}: larger class {found.majority:.3f}",
         f"  best head     AUC {found.auc}; accuracy {found.accuracy} ({found.head})",
-        f"  all heads     accuracy {found.mean_accuracy(rng)} (mean)",
+        f"  all heads     accuracy {found.mean_accuracy} (mean)",
     ]
     if pairs:
         lines.append(f"  pairs         {pairs} with the {found.classes[0]} one above")
     if found is not first:
-        gain = compare(found, first, rng)
+        gain = compare(found, first)
         lines += [
             f"  minus {first.checkpoint}",
             f"    best head   AUC {gain.auc}; accuracy {gain.accuracy}",
