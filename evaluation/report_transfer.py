@@ -100,8 +100,7 @@ def _gained(rows: Sequence[Row]) -> list[str]:
     lines = [
         f"What {percent(shares[-1])} % toxic training adds to the AUC of the best head against {percent(shares[0])} %, "
         f"by training seed (*: the two intervals lie apart, so that the difference is carried): {said}. "
-        f"{_lost(found)}Neither gains nor losses have a paired test here, so one without a star may be there all the "
-        "same."
+        f"{_lost(found)}Rows hold no paired test of gains or losses, so one without a star may be there all the same."
     ]
     carried = [name for name, of in found.items() if name != STYLES and all(one.gained for one in of)]
     if STYLES not in found:

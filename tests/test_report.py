@@ -223,7 +223,7 @@ def test_a_loss_is_said_as_plainly_as_a_gain() -> None:
         text = "\n".join(detection(detected(auc, half)))
         ends = (f"[{0.508 - half:.3f}, {0.508 + half:.3f}]", f"[{0.594 - half:.3f}, {0.594 + half:.3f}]")
         assert f"loss is on builtin, -0.086: 0.508 {ends[0]} after 0.594 {ends[1]}, intervals that {lies}. " in text
-        assert "Neither gains nor losses have a paired test" in text
+        assert "Rows hold no paired test of gains or losses" in text
     assert "loss is on" not in "\n".join(detection(detected(dict.fromkeys(auc, 0.5))))
 
 
