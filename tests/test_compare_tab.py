@@ -11,6 +11,7 @@ import pytest
 
 from evaluation import page
 from evaluation.__main__ import COMMANDS
+from evaluation.builtin_scorer import BuiltinScorer
 from evaluation.extract import NoResults
 from evaluation.shelf import Shelf
 from evaluation.views import View, card, written
@@ -86,6 +87,21 @@ def test_the_files_hold_what_is_shown(shelf: Shelf) -> None:
 def test_a_point_that_is_not_there_is_refused_with_a_sentence(shelf: Shelf, said: object) -> None:
     with pytest.raises((NoResults, Refused), match=r"has no point|The point should be one line"):
         card(shelf, "mine/first", said)
+
+
+def test_the_results_that_ship_open_whole_and_were_scored_by_the_scorer_that_ships() -> None:
+    shelf, scorer = Shelf(), BuiltinScorer.open()
+    view = View.of(shelf, "demo", None, None, None)
+    assert view is not None
+    found = view.extract
+    assert found.scorer == (scorer.name, scorer.version)
+    assert {"demo-0-mean/none/rtp", "demo-25-mean/iti@8/rtp"} <= set(re.findall(r'data-point="(.*?)"', view.picture))
+    cards = {
+        point.key: card(shelf, "demo", {"key": point.key}) for point in (*found.cells, *found.probes, *found.abilities)
+    }
+    costs = {key for key, said in cards.items() if page.QUESTIONS["share", "kl"] in said}
+    for prompts in found.prompt_sets:
+        assert {f"demo-10-mean/{plan}/{prompts}" for plan in ("iti@8", "iti@0.1nats")} <= costs
 
 
 def test_results_that_are_gone_are_said_to_be(shelf: Shelf) -> None:

@@ -1,18 +1,22 @@
 """What the README shows is there and works."""
 
 import csv
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
+from conftest import write_tiny_olmo
 
-from lens import Checkpoint
-from probes import ProbeSet
+from evaluation.shelf import Shelf
+from lens import Checkpoint, open_lens
+from probes import ProbeSet, TextSet, builtin, probe_checkpoint
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -85,6 +89,31 @@ def test_the_probing_command_of_the_readme_fits_a_file_of_ones_own(tmp_path: Pat
     found = ProbeSet.load(Checkpoint.open(tmp_path / folder), "my")
     assert found.classes == tuple(classes)
     assert (found.n_toxic, found.n_train + found.n_test) == (30, 50)
+
+
+def test_the_measuring_commands_of_the_readme_go_from_checkpoints_to_what_the_tab_opens(tmp_path: Path) -> None:
+    """On tiny checkpoints in the place of the demo's."""
+    sweep, compare = [shlex.split(command) for command in COMMANDS if "evaluation" in command]
+    for seed, name in enumerate(("demo-00", "demo-10")):
+        folder = write_tiny_olmo(tmp_path / "checkpoints" / name, seed)
+        (folder / "checkpoint.json").write_text(json.dumps({"family": "demo", "toxic_share": seed / 10, "seed": 0}))
+        probe_checkpoint(open_lens(str(folder), "cpu", threads=1), TextSet("toxigen", builtin().texts[:120]))
+    for words in (sweep, compare):
+        asked = [sys.executable, *words[1:]]
+        subprocess.run(asked, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    shown = Shelf(tmp_path / "results")["results/shown"]
+    plans = words_behind(sweep, "--plans")
+    assert {cell.key for cell in shown.cells} == {
+        f"{name}/{plan}/builtin" for name in words_behind(sweep, "--checkpoints") for plan in plans
+    }
+    assert all(cell.cost for cell in shown.cells)
+    assert {one.checkpoint for one in shown.probes} == set(words_behind(compare, "--checkpoints"))
+
+
+def words_behind(command: list[str], option: str) -> list[str]:
+    """What follows an option, up to the next."""
+    behind = command[command.index(option) + 1 :]
+    return list(takewhile(lambda word: not word.startswith("--"), behind))
 
 
 def test_the_python_of_the_readme_runs() -> None:
