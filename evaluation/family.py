@@ -7,10 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
-class SameSeed(ValueError):
-    """Checkpoints that differ in something else than toxic share and training seed."""
-
-
 @dataclass(frozen=True)
 class Member:
     """A checkpoint's place in its family."""
@@ -77,20 +73,20 @@ def baselines(members: Iterable[Member]) -> dict[str, str]:
 
 
 def by_share(members: Iterable[Member]) -> Mapping[tuple[str, float], list[str]]:
-    """Names of the checkpoints of a family and share, in order of their training seeds."""
-    found: dict[tuple[str, float], dict[int, str]] = {}
+    """Names of the checkpoints of a family and share, in order of their training seeds.
+
+    Where two have one seed they differ in something else, such as the step, which a mean over seeds would hide: such a
+    share is left out.
+    """
+    found: dict[tuple[str, float], list[Member]] = {}
     for member in members:
-        if member.toxic_share is None or member.training_seed is None:
-            continue
-        by_seed = found.setdefault((member.family, member.toxic_share), {})
-        twin = by_seed.setdefault(member.training_seed, member.name)
-        if twin != member.name:
-            raise SameSeed(
-                f"{twin} and {member.name} are both family {member.family}, {percent(member.toxic_share)} % toxic, "
-                f"training seed {member.training_seed}. They differ in something else, and a mean over training seeds "
-                "would hide it. Compare them apart, or name two families in their checkpoint.json and sweep again."
-            )
-    return {place: list(by_seed.values()) for place, by_seed in found.items()}
+        if member.toxic_share is not None and member.training_seed is not None:
+            found.setdefault((member.family, member.toxic_share), []).append(member)
+    return {
+        place: [member.name for member in some]
+        for place, some in found.items()
+        if len({member.training_seed for member in some}) == len(some)
+    }
 
 
 def percent(share: float | None) -> str:
