@@ -1,18 +1,18 @@
-"""Intervals over texts that come in bundles, of one template or one pair say: bundles are drawn again, each whole.
+"""Intervals over texts that come in bundles, of one template or one pair say, and do not err each for itself.
 
-A bundle is a number; texts of one number belong together (Davison & Hinkley 1997, section 3.8).
+A text's bundle is a number, from 0 on without gaps; texts of one number belong together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from math import erfc, sqrt
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from evaluation.resample import Means, times_drawn
 from evaluation.toxicity import korn_graubard
-from probes.estimate import CHUNK, Estimate
+from probes.estimate import Difference, Estimate, Z, auc_interval, placements
 
 DRAWS = 2000
 
@@ -29,45 +29,38 @@ def share(hits: Bool[np.ndarray, "text"], bundles: Bundles) -> Estimate:
     return Estimate(value, *korn_graubard(value, variance, n_bundles, n, least), n)
 
 
-def means(columns: Float[np.ndarray, "column text"], bundles: Bundles) -> Means:
-    """The mean of each column over texts, all with the same draws."""
+def mean(values: Float[np.ndarray, "text"], bundles: Bundles) -> Means:
+    """The mean over texts, with draws of whole bundles."""
+    sizes, sums = np.bincount(bundles), np.bincount(bundles, weights=values)
+    draws = [times @ sums / (times @ sizes) for times in times_drawn(len(sizes), DRAWS, seed=0)]
+    return Means(np.array([np.mean(values)]), np.concatenate(draws)[:, None], np.array([len(values)]))
+
+
+def auc(scores: Float[np.ndarray, "text"], labels: Bool[np.ndarray, "text"], bundles: Bundles) -> Estimate:
+    """How often a positive text outranks a negative one, with Newcombe's interval for fewer texts that vary as much."""
+    ranked = placements(scores, labels)
+    value, alone = float(ranked[labels].mean()), _variance(ranked, labels, np.arange(len(labels)))
     sizes = np.bincount(bundles)
-    totals = np.stack([np.bincount(bundles, weights=column) for column in columns], axis=1)
-    draws = [times @ totals / (times @ sizes)[:, None] for times in times_drawn(len(sizes), DRAWS, seed=0)]
-    return Means(columns.mean(axis=1), np.concatenate(draws), np.full(len(columns), len(bundles)))
+    most = float(sizes @ sizes) / len(labels)  # times too many texts, if those of one bundle are all alike
+    times = max(1.0, _variance(ranked, labels, bundles) / alone) if alone else most
+    n_positive, n_negative = int(labels.sum()), int((~labels).sum())
+    return Estimate(value, *auc_interval(value, n_positive / times, n_negative / times), len(labels))
 
 
-def aucs(columns: Float[np.ndarray, "column text"], labels: Bool[np.ndarray, "text"], bundles: Bundles) -> Means:
-    """How often a positive text outranks a negative one in each column of scores, all with the same draws."""
-    once = np.ones((1, len(labels)))
-    values = np.concatenate([_weighted(column, labels, once) for column in columns])
-    drawn = [
-        np.stack([_weighted(column, labels, weights) for column in columns], axis=1) for weights in _weights(bundles)
-    ]
-    draws = np.concatenate(drawn)
-    return Means(values, np.where(np.isnan(draws), values, draws), np.full(len(columns), len(labels)))
+def auc_difference(
+    a: Float[np.ndarray, "text"], b: Float[np.ndarray, "text"], labels: Bool[np.ndarray, "text"], bundles: Bundles
+) -> Difference:
+    """AUC of the scores `a` minus that of `b` on the same texts, with the normal interval of Obuchowski (1997)."""
+    ranked = placements(a, labels) - placements(b, labels)
+    value, spread = float(ranked[labels].mean()), sqrt(_variance(ranked, labels, bundles))
+    p = erfc(abs(value) / spread / sqrt(2)) if spread else float(value == 0)
+    return Difference(Estimate(value, value - Z * spread, value + Z * spread, len(labels)), p)
 
 
-def difference(found: Means) -> Means:
-    """The first of two columns minus the second, draw by draw."""
-    return Means(found.values[:1] - found.values[1:], found.draws[:, :1] - found.draws[:, 1:], found.n[:1])
-
-
-def _weights(bundles: Bundles) -> Iterator[Float[np.ndarray, "draw text"]]:
-    """How often each text is drawn, a few draws at a time."""
-    for times in times_drawn(int(bundles.max()) + 1, DRAWS, seed=0):
-        for some in np.array_split(times, 1 + len(times) * len(bundles) // CHUNK):
-            yield some[:, bundles]
-
-
-def _weighted(
-    scores: Float[np.ndarray, "text"], labels: Bool[np.ndarray, "text"], weights: Float[np.ndarray, "draw text"]
-) -> Float[np.ndarray, "draw"]:
-    """AUC where texts count so often, a tie counting half; NaN where a class is not drawn."""
-    order = np.argsort(scores, kind="stable")
-    _, starts = np.unique(scores[order], return_index=True)
-    of_class = [np.add.reduceat(weights[:, order] * (labels[order] == side), starts, axis=1) for side in (True, False)]
-    positive, negative = of_class
-    wins = (positive * (np.cumsum(negative, axis=1) - negative / 2)).sum(axis=1)
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    return np.divide(wins, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+def _variance(ranked: Float[np.ndarray, "text"], labels: Bool[np.ndarray, "text"], bundles: Bundles) -> float:
+    """Of an AUC, from what each bundle adds to it (Obuchowski 1997; of single texts DeLong et al. 1988)."""
+    added = np.empty(len(ranked))
+    for side in (labels, ~labels):
+        added[side] = (ranked[side] - ranked[side].mean()) / side.sum()
+    sums = np.bincount(bundles, weights=added)
+    return float(sums @ sums) * len(sums) / max(1, len(sums) - 1)

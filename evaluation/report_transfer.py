@@ -68,7 +68,7 @@ def _row(row: Row) -> list[str]:
 def _drawn(rows: Sequence[Row]) -> str:
     """What the intervals take as independent."""
     if all("n_bundles" in row for row in rows):
-        return "Intervals draw copies, pairs and all texts of one template together."
+        return "Intervals take copies, pairs and all texts of one template together."
     return (
         "All intervals but those of pairs take texts as independent, which copies, pairs and texts of one template are "
         "not: HateCheck fills its templates with the names of several groups, so its intervals are too narrow, and a "

@@ -23,7 +23,7 @@ from evaluation.plans import PLAIN, AskedPlan
 from evaluation.results import Row
 from evaluation.unit import Subject, Unit
 from lens import Head, Lens, digest_texts, gather
-from probes.estimate import Difference, Estimate, auc, bootstrap_mean
+from probes.estimate import Difference, Estimate, bootstrap_mean
 from probes.probe import ProbeSet
 from probes.store import BY_GROUP, StaleProbes
 from probes.texts import BadTexts, LabelledText, TextSet, bonds, bundled, rows
@@ -89,10 +89,8 @@ class Detection:
 
     @property
     def auc(self) -> Estimate:
-        """How often the head ranks a toxic text above a benign one; bootstrap over bundles, or Newcombe's interval."""
-        if self.n_bundles == len(self.texts):
-            return auc(self.logits, self.labels)
-        return bundles.aucs(self.logits[None], self.labels, self.bundles).estimate(0)
+        """How often the head ranks a toxic text above a benign one."""
+        return bundles.auc(self.logits, self.labels, self.bundles)
 
     @property
     def accuracy(self) -> Estimate:
@@ -102,7 +100,7 @@ class Detection:
     @property
     def mean_accuracy(self) -> Estimate:
         """Mean over all heads, with a bootstrap over bundles."""
-        return bundles.means(self.share_right[None], self.bundles).estimate(0)
+        return bundles.mean(self.share_right, self.bundles).estimate(0)
 
     def pairs(self, rng: np.random.Generator) -> Estimate | None:
         """Share of pairs whose toxic text is ranked above the other, a tie counting half; bootstrap over pairs."""
@@ -187,19 +185,16 @@ class Gain:
 
 
 def compare(a: Detection, b: Detection) -> Gain:
-    """`a` minus `b`, text by text; bootstrap over bundles."""
+    """`a` minus `b`, text by text; bundles are drawn whole."""
     if a.digest != b.digest:
         raise ValueError(
             f"{a.checkpoint} and {b.checkpoint} were tested on different texts ({a.test_set!r}, {b.test_set!r}). Test "
             "both on the same, with probes fitted with the same --seed."
         )
-    of_heads, right, shares = (
-        np.stack([getattr(one, name) for one in (a, b)]) for name in ("logits", "correct", "share_right")
-    )
     return Gain(
-        bundles.difference(bundles.aucs(of_heads, a.labels, a.bundles)).difference(0),
-        bundles.difference(bundles.means(right, a.bundles)).difference(0),
-        bundles.difference(bundles.means(shares, a.bundles)).difference(0),
+        bundles.auc_difference(a.logits, b.logits, a.labels, a.bundles),
+        bundles.mean(a.correct - b.correct.astype(float), a.bundles).difference(0),
+        bundles.mean(a.share_right - b.share_right, a.bundles).difference(0),
     )
 
 

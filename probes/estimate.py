@@ -127,7 +127,7 @@ def midranks(values: np.ndarray) -> np.ndarray:
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
-def auc_interval(value: float, n_positive: int, n_negative: int) -> tuple[float, float]:
+def auc_interval(value: float, n_positive: float, n_negative: float) -> tuple[float, float]:
     """The AUCs from which the observed one is just 1.96 standard deviations away, found by bisection."""
     half = (n_positive + n_negative) / 2 - 1
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from evaluation.bundles import aucs, difference, means, share
+from evaluation.bundles import auc, auc_difference, mean, share
 from evaluation.toxicity import proportion
-from probes.estimate import auc, bootstrap_mean, wilson
+from probes import estimate
+from probes.estimate import bootstrap_mean, wilson
 
 N_RUNS = 200
 
@@ -22,7 +23,7 @@ def test_the_auc_of_templates_is_covered_where_newcombe_s_is_not() -> None:
     rng, ours, theirs = np.random.default_rng(0), 0, 0
     for _ in range(N_RUNS):
         scores, labels, bundles = templates(rng)
-        found, alone = aucs(scores[None], labels, bundles).estimate(0), auc(scores, labels)
+        found, alone = auc(scores, labels, bundles), estimate.auc(scores, labels)
         assert (found.value, found.n) == (pytest.approx(alone.value), alone.n)
         ours += found.low <= 0.5 <= found.high
         theirs += alone.low <= 0.5 <= alone.high
@@ -51,33 +52,41 @@ def test_of_equal_bundles_the_share_is_that_of_prompts() -> None:
 
 
 def test_bundles_of_one_text_are_the_bootstrap_over_texts_and_copies_add_nothing() -> None:
-    values, alone = np.random.default_rng(1).normal(size=(1, 200)), np.arange(200)
-    ours, plain = means(values, alone).estimate(0), bootstrap_mean(values[0], np.random.default_rng(1))
+    values, alone = np.random.default_rng(1).normal(size=200), np.arange(200)
+    ours, plain = mean(values, alone).estimate(0), bootstrap_mean(values, np.random.default_rng(1))
     assert (ours.low, ours.high) == pytest.approx((plain.low, plain.high), abs=0.02)
-    copied = means(np.repeat(values, 5, axis=1), np.repeat(alone, 5)).estimate(0)
+    copied = mean(np.repeat(values, 5), np.repeat(alone, 5)).estimate(0)
     assert (copied.low, copied.high) == pytest.approx((ours.low, ours.high))
-    labels = np.arange(200) % 3 == 0
-    one, five = (
-        aucs(np.repeat(values, times, axis=1), np.repeat(labels, times), np.repeat(alone, times)).estimate(0)
-        for times in (1, 5)
-    )
-    assert (one.low, one.high) == pytest.approx((five.low, five.high))
 
 
-def test_differences_take_the_same_bundles_from_both() -> None:
+def test_an_auc_of_single_texts_has_newcombe_s_interval_and_copies_add_nothing() -> None:
+    scores, labels, alone = np.random.default_rng(1).normal(size=200), np.arange(200) % 3 == 0, np.arange(200)
+    for these in (scores, scores + 9 * labels):  # the latter never overlap
+        one = auc(these, labels, alone)
+        newcombe = estimate.auc(these, labels)
+        assert (one.value, one.low, one.high) == pytest.approx((newcombe.value, newcombe.low, newcombe.high))
+        five = auc(*(np.repeat(part, 5) for part in (these, labels, alone)))
+        assert (five.value, five.low, five.high) == pytest.approx((one.value, one.low, one.high), abs=0.002)
+
+
+def test_a_difference_of_aucs_is_delong_s_where_texts_are_single_and_copies_add_nothing() -> None:
     scores, labels, bundles = templates(np.random.default_rng(3))
     better = scores + 0.3 * labels
-    found = difference(aucs(np.stack([better, scores]), labels, bundles)).difference(0)
-    expected = roc_auc_score(labels, better) - roc_auc_score(labels, scores)
-    assert found.estimate.value == pytest.approx(expected)
-    assert 0 < found.estimate.low < expected < found.estimate.high
-    assert found.p < 0.01
-    assert difference(aucs(np.stack([scores, scores]), labels, bundles)).difference(0).p == 1
+    road, alone = estimate.auc_difference(better, scores, labels), np.arange(len(labels))
+    one = auc_difference(better, scores, labels, alone)
+    assert one.estimate.value == pytest.approx(roc_auc_score(labels, better) - roc_auc_score(labels, scores))
+    assert (one.estimate.low, one.p) == pytest.approx((road.estimate.low, road.p), rel=0.02)  # n - 1 of all or of each
+    five = auc_difference(*(np.repeat(part, 5) for part in (better, scores, labels, alone)))
+    assert (five.estimate.low, five.estimate.high) == pytest.approx((one.estimate.low, one.estimate.high))
+    assert auc_difference(better, scores, labels, bundles).estimate.low < one.estimate.low
+    assert auc_difference(scores, scores, labels, bundles).p == 1
 
 
-def test_ties_count_half_and_a_draw_without_a_class_says_nothing_new() -> None:
-    scores, labels = np.array([[1.0, 1.0, 2.0, 0.0]]), np.array([True, False, True, False])
-    found = aucs(scores, labels, np.array([0, 0, 1, 1]))
-    assert found.values.tolist() == [roc_auc_score(labels, scores[0])] == [0.875]
-    one_class = aucs(scores, labels, np.array([0, 1, 0, 1]))
-    assert np.isfinite(one_class.draws).all()
+def test_a_difference_of_aucs_of_templates_is_covered() -> None:
+    rng, covered = np.random.default_rng(5), 0
+    for _ in range(N_RUNS):
+        scores, labels, bundles = templates(rng)
+        other = scores + 0.7 * rng.normal(size=80)[bundles]
+        found = auc_difference(other, scores, labels, bundles).estimate  # both know nothing
+        covered += found.low <= 0 <= found.high
+    assert covered >= 0.92 * N_RUNS

@@ -210,7 +210,7 @@ def test_what_toxic_training_adds_is_set_beside_what_it_adds_where_nothing_is_to
 
 def test_rows_whose_intervals_took_texts_as_independent_are_said_to_be_too_narrow() -> None:
     rows = detected({("hatecheck", share): 0.6 for share in (0.0, 0.25)})
-    together = "Intervals draw copies, pairs and all texts of one template together."
+    together = "Intervals take copies, pairs and all texts of one template together."
     assert together in "\n".join(detection([row | {"n_bundles": 20} for row in rows]))
     older = "\n".join(detection([rows[0] | {"n_bundles": 20}, *rows[1:]]))
     assert together not in older
