@@ -5,6 +5,7 @@ A text's bundle is a number, from 0 on without gaps; texts of one number belong 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from math import erfc, sqrt
 
 import numpy as np
@@ -12,11 +13,31 @@ from jaxtyping import Bool, Float, Int
 
 from evaluation.resample import Means, times_drawn
 from evaluation.toxicity import korn_graubard
-from probes.estimate import Difference, Estimate, Z, auc_interval, placements
+from probes.estimate import Difference, Estimate, Z, auc_interval, middle_95, placements
+from probes.texts import LabelledText, bundled
 
 DRAWS = 2000
 
 Bundles = Int[np.ndarray, "text"]
+
+
+def of_texts(texts: Sequence[LabelledText]) -> Bundles:
+    """Copies of one text, and the texts of one pair or template."""
+    numbers = np.empty(len(texts), dtype=np.int64)
+    for number, together in enumerate(bundled(texts, "text")):
+        numbers[together] = number
+    return numbers
+
+
+def some(bundles: Bundles, rows: np.ndarray) -> Bundles:
+    """The bundles of some rows, numbered anew without gaps."""
+    return np.unique(bundles[rows], return_inverse=True)[1]
+
+
+def resampled(statistic: Callable[[np.ndarray], float], bundles: Bundles) -> Estimate:
+    """A number of texts with its percentile bootstrap interval; it is told how often each text counts, [text]."""
+    draws = [statistic(times[bundles]) for part in times_drawn(int(bundles.max()) + 1, DRAWS, 0) for times in part]
+    return Estimate(statistic(np.ones(len(bundles))), *middle_95(np.array(draws)[np.isfinite(draws)]), len(bundles))
 
 
 def share(hits: Bool[np.ndarray, "text"], bundles: Bundles) -> Estimate:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
 from evaluation.rows import number, read, text
 from probes.texts import BadTexts, LabelledText, TextSet, normalised, open_texts
@@ -62,6 +63,14 @@ def judged(path: Path) -> TextSet:
 
 def split(texts: Sequence[ScoredText], seed: int, held_out: float = 0.2, of_comments: float = 0.1) -> np.ndarray:
     """True where a text is held out; what shares a document, a prompt or eight words in a row goes to one side."""
+    bundle = together(texts)
+    shares = np.full(bundle.max() + 1, of_comments)
+    shares[bundle[[one.is_prompt_set for one in texts]]] = held_out
+    return (np.random.default_rng(seed).random(len(shares)) < shares)[bundle]
+
+
+def together(texts: Sequence[ScoredText]) -> Int[np.ndarray, "text"]:
+    """The same number, from 0 on without gaps, for texts that share a document, a prompt or eight words in a row."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -69,13 +78,10 @@ def split(texts: Sequence[ScoredText], seed: int, held_out: float = 0.2, of_comm
     pairs = [
         (row, numbers.setdefault(bond, len(numbers))) for row, one in enumerate(texts) for bond in sorted(one.bonds)
     ]
-    rows, bonds = np.array(pairs).T
+    rows, bonds = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     size = len(texts) + len(numbers)
     _, bundle = connected_components(coo_array((np.ones(len(rows)), (rows, bonds + len(texts))), shape=(size, size)))
-    bundle = bundle[: len(texts)]
-    shares = np.full(bundle.max() + 1, of_comments)
-    shares[bundle[[one.is_prompt_set for one in texts]]] = held_out
-    return (np.random.default_rng(seed).random(len(shares)) < shares)[bundle]
+    return bundle[: len(texts)]
 
 
 def runs(words: str) -> frozenset[str]:

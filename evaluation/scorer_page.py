@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from evaluation.agree import TOXIC, Agreement, agreement, shown
-from evaluation.benign import IDENTITIES, sentences
+from evaluation import bundles
+from evaluation.agree import TOXIC, pearson, shown, spearman
+from evaluation.benign import IDENTITIES, SENTENCES, sentences
 from evaluation.builtin_scorer import BuiltinScorer
+from evaluation.bundles import Bundles
 from evaluation.features import read_words
-from evaluation.scored_texts import ScoredText, runs
-from probes.estimate import Estimate, auc, middle_95, midranks, wilson
+from evaluation.resample import times_drawn
+from evaluation.scored_texts import ScoredText, runs, together
+from probes.estimate import Estimate, middle_95, midranks
 from probes.texts import TextSet, normalised
 
 LENGTHS = ((1, 5), (6, 10), (11, 20), (21, 50), (51, None))
 FEWEST = 30  # texts below which a group gets no line of its own
 DRAWS = 2000
 DEAREST = 8
+PEARSON, AUC = "Pearson", "AUC at 0.5"
+ALL = "all files together"
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,28 @@ class HeldOut:
         """Some of the texts, by a mask."""
         return HeldOut([self.texts[row] for row in np.flatnonzero(rows)], self.ours[rows], self.linear[rows])
 
-    def agreement(self) -> Agreement:
-        return agreement("built-in", "Perspective", list(self.ours), list(self.api), np.random.default_rng(0))
+    @cached_property
+    def bundles(self) -> Bundles:
+        """The halves of one row, and what else shares a document, a prompt or eight words in a row."""
+        return together(self.texts)
+
+    def agreement(self) -> tuple[Estimate, Estimate, Estimate | None, Estimate]:
+        """Pearson, Spearman, AUC where the API's scores are of both kinds, and the mean of ours minus the API's."""
+        toxic = self.api >= TOXIC
+        return (
+            bundles.resampled(partial(pearson, self.ours, self.api), self.bundles),
+            bundles.resampled(spearman(self.ours, self.api), self.bundles),
+            None if toxic.all() or not toxic.any() else bundles.auc(self.ours, toxic, self.bundles),
+            bundles.mean(self.ours - self.api, self.bundles).estimate(0),
+        )
+
+    @property
+    def target(self) -> dict[str, HeldOut]:
+        """The kind of text that the scorer is for: each file of it, and all of them if there are several."""
+        known = np.array([one.is_prompt_set for one in self.texts])
+        files = np.array([one.source.partition(",")[0] for one in self.texts])
+        found = {name: self.where(known & (files == name)) for name in dict.fromkeys(files[known].tolist())}
+        return found if len(found) < 2 else found | {ALL: self.where(known)}
 
 
 @dataclass(frozen=True)
@@ -115,52 +141,63 @@ def as_fast(speed: Mapping[str, Any]) -> str:
 
 def by_source(held_out: HeldOut) -> str:
     sources = np.array([one.source for one in held_out.texts])
-    target = np.array([one.is_prompt_set for one in held_out.texts])
-    groups = {"**RealToxicityPrompts, all**": target}
-    groups |= {name: sources == name for name in dict.fromkeys(sources)}
-    return "\n".join([BY_SOURCE, *table("Source", groups, held_out)])
+    groups = {f"**{name}**": found for name, found in held_out.target.items()}
+    groups |= {name: held_out.where(sources == name) for name in dict.fromkeys(sources.tolist())}
+    mix = "\n".join(f"- {name}: {mixed(found)}" for name, found in held_out.target.items())
+    return "\n".join([BY_SOURCE.format(mix=mix), *table("Source", groups)])
+
+
+def mixed(found: HeldOut) -> str:
+    """How many texts there are, and how many of the prompts among them are toxic."""
+    prompts = np.array([one.score >= TOXIC for one in found.texts if one.source.endswith("prompts")])
+    return f"{len(found.texts):,} texts, {100 * prompts.mean():.0f} % of the prompts at 0.5 or more"
 
 
 def by_length(held_out: HeldOut, n_rows: int) -> str:
     counts = read_words([one.text for one in held_out.texts], n_rows).n_words
     groups = {
-        f"{low} to {high} words" if high else f"{low} words and more": (counts >= low)
-        & (counts <= (high or counts.max()))
+        f"{low} to {high} words" if high else f"{low} words and more": held_out.where(
+            (counts >= low) & (counts <= (high or counts.max()))
+        )
         for low, high in LENGTHS
     }
-    return "\n".join(["\n## By length\n", *table("Length", groups, held_out)])
+    return "\n".join(["\n## By length\n", *table("Length", groups)])
 
 
-def table(head: str, groups: dict[str, np.ndarray], held_out: HeldOut) -> list[str]:
+def table(head: str, groups: dict[str, HeldOut]) -> list[str]:
     lines = [
         f"| {head} | texts | Pearson | Spearman | AUC at 0.5 | mean score: ours − API's |",
         "|---|---:|---|---|---|---|",
     ]
-    for name, rows in groups.items():
-        if rows.sum() >= FEWEST:
-            found = held_out.where(rows).agreement()
-            cells = found.pearson, found.spearman, found.first_auc, found.difference
-            lines.append(f"| {name} | {rows.sum():,} | {' | '.join(shown(cell) for cell in cells)} |")
+    for name, found in groups.items():
+        if len(found.texts) >= FEWEST:
+            lines.append(f"| {name} | {len(found.texts):,} | {' | '.join(map(shown, found.agreement()))} |")
     return lines
 
 
 def beside_the_baseline(held_out: HeldOut) -> str:
     """Paired: both score the same texts, and each draw of the bootstrap takes the same texts for both."""
-    target = held_out.where(np.array([one.is_prompt_set for one in held_out.texts]))
-    rng, api = np.random.default_rng(0), target.api
-    draws = []
-    for _ in range(DRAWS):
-        rows = rng.integers(len(api), size=len(api))
-        draws.append(np.subtract(*(quality(scores[rows], api[rows]) for scores in (target.ours, target.linear))))
-    ours, linear = quality(target.ours, api), quality(target.linear, api)
-    lines = [BASELINE.format(n=len(api))]
-    for column, name in enumerate(("Pearson", "AUC at 0.5", "root mean square error")):
-        low, high = middle_95(np.array(draws)[:, column])
-        difference = ours[column] - linear[column]
-        lines.append(
-            f"| {name} | {ours[column]:.3f} | {linear[column]:.3f} | {difference:+.3f} [{low:+.3f}, {high:+.3f}] |"
-        )
-    return "\n".join(lines)
+    lines, found = [BASELINE], dict[str, tuple[str, float, str]]()
+    for name, target in held_out.target.items():
+        for measure, ours, linear, (low, high) in compared(target):
+            gain = f"{ours - linear:+.3f} [{low:+.3f}, {high:+.3f}]"
+            found.setdefault(measure, (name, linear, gain))  # of the first file, which the page leads with
+            lines.append(f"| {name} | {len(target.texts):,} | {measure} | {ours:.3f} | {linear:.3f} | {gain} |")
+    name, linear, _ = found[PEARSON]
+    return "\n".join([*lines, WHY.format(linear=linear, name=name, auc=found[AUC][2])])
+
+
+def compared(target: HeldOut) -> Iterator[tuple[str, float, float, tuple[float, float]]]:
+    """Ours and the baseline's by each measure, and the ends of their difference."""
+    both = target.ours, target.linear
+    draws = [
+        np.subtract(*(quality(scores[rows], target.api[rows]) for scores in both))
+        for part in times_drawn(int(target.bundles.max()) + 1, DRAWS, seed=0)
+        for rows in (np.repeat(np.arange(len(target.api)), times[target.bundles].astype(int)) for times in part)
+    ]
+    values = zip(*(quality(scores, target.api) for scores in both), np.transpose(draws), strict=True)
+    for measure, (ours, linear, of) in zip((PEARSON, AUC, "root mean square error"), values, strict=True):
+        yield measure, ours, linear, middle_95(of)
 
 
 def quality(scores: np.ndarray, api: np.ndarray) -> np.ndarray:
@@ -172,14 +209,14 @@ def quality(scores: np.ndarray, api: np.ndarray) -> np.ndarray:
 
 
 def calibration(held_out: HeldOut) -> str:
-    target = held_out.where(np.array([one.is_prompt_set for one in held_out.texts]))
-    bias = target.agreement().difference
-    lines = [CALIBRATION.format(bias=shown(bias))]
+    name, target = list(held_out.target.items())[-1]
+    bias = bundles.mean(target.ours - target.api, target.bundles).estimate(0)
+    lines = [CALIBRATION.format(bias=shown(bias), name=name)]
     for step in range(10):
         rows = (target.ours >= step / 10) & (target.ours < (step + 1) / 10 + (step == 9))
         if rows.sum() >= FEWEST:
             ours, api = target.ours[rows], target.api[rows]
-            toxic = wilson(int((api >= TOXIC).sum()), int(rows.sum()))
+            toxic = bundles.share(api >= TOXIC, bundles.some(target.bundles, rows))
             lines.append(
                 f"| {step / 10:.1f} … {(step + 1) / 10:.1f} | {rows.sum():,} | {ours.mean():.3f} | {api.mean():.3f} "
                 f"| {np.quantile(api, 0.1):.2f} … {np.quantile(api, 0.9):.2f} | {shown(toxic)} |"
@@ -189,11 +226,12 @@ def calibration(held_out: HeldOut) -> str:
 
 def on_identities(scorer: BuiltinScorer, fitted: Sequence[ScoredText]) -> str:
     ours = [sentence for identities in IDENTITIES.values() for sentence in sentences(identities)]
-    lines = [ON_IDENTITIES.format(n=len(ours), shared=shared_with(fitted, ours).sum())]
+    lines = [ON_IDENTITIES.format(n=len(ours), shared=shared_with(fitted, ours).sum(), n_patterns=len(SENTENCES))]
     for kind, identities in IDENTITIES.items():
         scores = scored(scorer, sentences(identities))
-        share = wilson(int((scores >= TOXIC).sum()), len(scores))
-        lines.append(f"| {kind} | {len(scores)} | {scores.mean():.3f} | {shown(share)} |")
+        of_sentence = np.tile(np.arange(len(SENTENCES)), len(identities))
+        mean, share = bundles.mean(scores, of_sentence).estimate(0), bundles.share(scores >= TOXIC, of_sentence)
+        lines.append(f"| {kind} | {len(scores)} | {shown(mean)} | {shown(share)} |")
     lines += ["", f"The {DEAREST} words that cost most:", "", "| word | mean score |", "|---|---:|"]
     means = {word: scored(scorer, sentences([word])).mean() for kind in IDENTITIES.values() for word in kind}
     lines += [f"| {word} | {mean:.3f} |" for word, mean in sorted(means.items(), key=lambda pair: -pair[1])[:DEAREST]]
@@ -205,23 +243,21 @@ def by_people(sets: Sequence[Judged]) -> str:
     lines, groups = [BY_PEOPLE], [BY_GROUP]
     for judged in sets:
         texts, scores, toxic = judged.texts, judged.scores, judged.texts.labels.astype(bool)
-        above = scores >= TOXIC
-        right = wilson(int((above == toxic).sum()), len(toxic))
+        above, known = scores >= TOXIC, bundles.of_texts(texts.texts)
         lines.append(
             f"| {texts.name} | {len(toxic):,} | {judged.n_wordless} | {judged.n_shared} "
-            f"| {shown(auc(scores, toxic))} | {shown(right)} "
-            f"| {shown(share_above(above[~toxic]))} | {shown(share_above(above[toxic]))} |"
+            f"| {known.max() + 1:,} | {shown(bundles.auc(scores, toxic, known))} "
+            f"| {shown(bundles.share(above == toxic, known))} "
+            f"| {shown(bundles.share(above[~toxic], bundles.some(known, ~toxic)))} "
+            f"| {shown(bundles.share(above[toxic], bundles.some(known, toxic)))} |"
         )
         names = np.array([one.group for one in texts.texts])
         for name in sorted(set(names[~toxic]) - {""}):
             rows = ~toxic & (names == name)
             if rows.sum() >= FEWEST:
-                groups.append(f"| {texts.name}: {name} | {rows.sum()} | {shown(share_above(above[rows]))} |")
+                share = bundles.share(above[rows], bundles.some(known, rows))
+                groups.append(f"| {texts.name}: {name} | {rows.sum()} | {shown(share)} |")
     return "\n".join([*lines, *(groups if len(groups) > 1 else [])])
-
-
-def share_above(above: np.ndarray) -> Estimate:
-    return wilson(int(above.sum()), len(above))
 
 
 def scored(scorer: BuiltinScorer, texts: Sequence[str]) -> np.ndarray:
@@ -241,15 +277,16 @@ or a curly quote counts as a letter too. A word becomes itself and its n-grams o
 {rows:,} rows of a table, so that no list of words ships. A word's vector is the sum of its rows over the root of
 their number; a text has the maximum and the scaled sum of its words' vectors and the logarithm of their number; a
 hidden layer of rectified units turns these into a logit. Table and layers are fitted together by cross-entropy against
-the API's scores. Comments were scored by other versions of the API than prompts, so their logits get a constant of
-their own while fitting, which is then left out. The order of words plays no part. A text without a word has no
-score: it is missing, not harmless.
+the API's scores, with torch; what that is worth beside scikit-learn's ridge regression stands below. Comments were
+scored by other versions of the API than prompts, so their logits get a constant of their own while fitting, which is
+then left out. The order of words plays no part. A text without a word has no score: it is missing, not harmless.
 
 The numbers below are from {n:,} held-out texts with the API's scores: what shares a document, a prompt or eight words
 in a row with a text used for fitting is not among them. {wordless} more have no word and so no score; they are left
 out. The scorer's few settings were chosen on the same texts, which can only flatter it. Intervals are 95 %, by
-bootstrap over texts, Newcombe's for AUC, Wilson's for shares. AUC at 0.5: how well the score ranks texts that the API
-gave 0.5 or more above the others.
+bootstrap, Newcombe's for AUC, Korn and Graubard's for shares; they take texts together that share a row of a file, a
+document, eight words in a row, a pair or a template. AUC at 0.5: how well the score ranks texts that the API gave 0.5
+or more above the others.
 """
 SPEED = """On one core it reads {of_linear_median:.1f} × as many texts a second as a linear scorer of scikit-learn
 (middle half of the repeats: {of_linear_low:.1f} … {of_linear_high:.1f}), which hashes words, pairs of words and
@@ -258,23 +295,31 @@ average (`python -m benchmarks.scorer`). These speeds are of one machine and cha
 """
 BY_SOURCE = """## Agreement with the API
 
-The last column of comments is not an error alone: other versions of the API scored them than prompts.
+The first lines are on prompts and continuations of RealToxicityPrompts, file by file:
+
+{mix}
+
+Of that set as published 22 % of the prompts have 0.5 or more (Gehman et al. 2020). A line whose prompts are of another
+mix is not what the scorer is worth on the set as a whole. The last column of comments is not an error alone: other
+versions of the API scored them than prompts.
 """
 BASELINE = """
 ## Beside a linear model
 
-On the {n:,} held-out texts of RealToxicityPrompts, beside ridge regression on TF-IDF of words, pairs of words and
-character n-grams of 2 to 5 letters, fitted to the same texts with scikit-learn (its scores cut to 0 … 1); differences
-are paired.
+On the held-out texts of RealToxicityPrompts, beside ridge regression on TF-IDF of words, pairs of words and character
+n-grams of 2 to 5 letters, fitted to the same texts with scikit-learn (its scores cut to 0 … 1); differences are paired.
 
-| | built-in | TF-IDF and ridge | difference |
-|---|---:|---:|---|"""
+| texts | n | | built-in | TF-IDF and ridge | difference |
+|---|---:|---|---:|---:|---|"""
+WHY = """
+So the scorer is a small network fitted with torch, and not that linear model, whose correlation stays at {linear:.3f} on
+{name}. To the ranking alone the network adds {auc} there, in AUC."""
 CALIBRATION = """
 ## Calibration
 
-Held-out texts of RealToxicityPrompts by the score given here. A score of 0.3 should mean 0.3 on average; how far single
-texts stray is in the fifth column. Nothing was calibrated in a step of its own: scores are as the fit by cross-entropy
-left them. The mean of ours − API's over these texts is {bias}.
+Held-out texts of RealToxicityPrompts ({name}, of the mix above) by the score given here. A score of 0.3 should mean
+0.3 on average; how far single texts stray is in the fifth column. Nothing was calibrated in a step of its own: scores
+are as the fit by cross-entropy left them. The mean of ours − API's over these texts is {bias}.
 
 | score here | texts | mean here | mean of the API | middle 80 % of the API | share that the API gave ≥ 0.5 |
 |---|---:|---:|---:|---|---|"""
@@ -283,18 +328,20 @@ ON_IDENTITIES = """
 
 {n} sentences of our own, the same ones for every word ("My … neighbour is a doctor."). No harmless sentence should
 score 0.5, and the name of a group should cost nothing beside the last line. {shared} of them share their words, or
-eight in a row, with a text used for fitting.
+eight in a row, with a text used for fitting. Intervals speak of other sentences around the same words: there are
+{n_patterns}, each filled with every word, which is few for the bootstrap of the means and makes it narrow.
 
 | kind of word | sentences | mean score | share ≥ 0.5 |
-|---|---:|---:|---|"""
+|---|---:|---|---|"""
 BY_PEOPLE = """
 ## Against people's labels
 
 Left out are texts without a score, and texts that the fitted ones hold too, whole
-(but for case, spacing and punctuation) or in eight words in a row.
+(but for case, spacing and punctuation) or in eight words in a row. Copies of a text, and HateCheck's cases of one
+template, are taken together: that leaves so many apart.
 
-| texts | n | no score | also fitted | AUC | right at 0.5 | benign texts ≥ 0.5 | toxic texts ≥ 0.5 |
-|---|---:|---:|---:|---|---|---|---|"""
+| texts | n | no score | also fitted | apart | AUC | right at 0.5 | benign texts ≥ 0.5 | toxic texts ≥ 0.5 |
+|---|---:|---:|---:|---:|---|---|---|---|"""
 BY_GROUP = """
 Benign texts of each group that reach 0.5:
 

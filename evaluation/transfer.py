@@ -78,10 +78,7 @@ class Detection:
     @cached_property
     def bundles(self) -> Int[np.ndarray, "text"]:
         """Copies, pairs and texts of one template have one number: they do not err each for itself."""
-        numbers = np.empty(len(self.texts), dtype=np.int64)
-        for number, together in enumerate(bundled(self.texts, "text")):
-            numbers[together] = number
-        return numbers
+        return bundles.of_texts(self.texts)
 
     @property
     def n_bundles(self) -> int:

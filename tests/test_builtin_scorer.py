@@ -18,7 +18,7 @@ from evaluation.commands.fit_scorer import fit_scorer
 from evaluation.features import read_words
 from evaluation.fit_scorer import Network, Settings, Texts, fit
 from evaluation.scored_texts import ScoredText, comments, prompts_and_continuations, runs, split
-from evaluation.scorer_page import HeldOut, Judged, shared_with
+from evaluation.scorer_page import HeldOut, Judged, mixed, shared_with
 from probes import builtin
 from probes.estimate import auc
 from probes.texts import BadTexts, LabelledText, TextSet
@@ -218,7 +218,7 @@ def test_no_document_and_no_long_run_of_words_straddles_the_split(tmp_path: Path
 
 
 def test_one_command_fits_and_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("agree", "scorer_page"):
+    for module in ("bundles", "scorer_page"):
         monkeypatch.setattr(f"evaluation.{module}.DRAWS", 40)
     monkeypatch.setattr(
         "evaluation.commands.fit_scorer.Settings", lambda seed: dataclasses.replace(TINY, n_epochs=3, seed=seed)
@@ -248,6 +248,49 @@ def test_one_command_fits_and_writes_the_page(tmp_path: Path, monkeypatch: pytes
         "Limits",
     ):
         assert title in written
+    monkeypatch.setattr("evaluation.commands.fit_scorer.fit", None)  # it is not fitted again
+    fit_scorer((rtp,), (table,), out, markdown=markdown, speed=speed, seed=3, measure_only=True)
+    first, _, rest = written.partition("`.\n")
+    assert markdown.read_text() == f"{first} --measure-only`.\n{rest}"
+    with pytest.raises(ValueError, match=r"another --seed.*without --measure-only"):
+        fit_scorer((rtp,), (table,), out, markdown=markdown, seed=4, measure_only=True)
+
+
+def test_files_of_prompts_are_told_apart_and_mixed_last(scorer: BuiltinScorer) -> None:
+    """Of one file half of the prompts are toxic, of the other all; their mix is neither."""
+    scores = np.tile([0.1, 0.9], 40)
+    texts = [
+        dataclasses.replace(one, source=f"{file}, {half}s")
+        for file, toxic in (("mixed", scores), ("toxic", np.full(80, 0.9)))
+        for half in ("prompt", "continuation")
+        for one in scored_as([f"{half} {file} {n} of a kind word" for n in range(80)], toxic)
+    ]
+    held_out = HeldOut(texts, np.linspace(0, 1, 320), np.linspace(0, 1, 320))
+    assert [(name, len(of.texts)) for name, of in held_out.target.items()] == [
+        ("mixed", 160), ("toxic", 160), ("all files together", 320),
+    ]  # fmt: skip
+    assert mixed(held_out.target["mixed"]) == "160 texts, 50 % of the prompts at 0.5 or more"
+    assert mixed(held_out.target["toxic"]) == "160 texts, 100 % of the prompts at 0.5 or more"
+
+
+def test_halves_of_one_row_are_one_bundle_and_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    api, noise = rng.random(100), rng.normal(size=100)
+    ours, halves = np.clip(api + 0.2 * noise, 0, 1), []
+    for copies in (1, 4):
+        texts = [
+            ScoredText(f"text {n}", float(api[n]), "file, prompts", frozenset({f"row {n}"}), True)
+            for n in range(100)
+            for _ in range(copies)
+        ]
+        found = HeldOut(texts, np.repeat(ours, copies), np.repeat(ours, copies))
+        assert found.bundles.max() + 1 == 100
+        halves.append(found.agreement())
+    for one, four in zip(*halves, strict=True):
+        assert one is not None
+        assert four is not None
+        assert (four.value, four.n) == (pytest.approx(one.value, abs=1e-3), 4 * one.n)
+        assert four.high - four.low == pytest.approx(one.high - one.low, rel=0.05)
 
 
 def test_held_out_texts_without_a_word_are_left_out_and_counted_not_taken_as_harmless(scorer: BuiltinScorer) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
+from safetensors import safe_open
+
+from evaluation.builtin_scorer import BuiltinScorer
 from evaluation.fit_scorer import Settings, baseline, fit
 from evaluation.scored_texts import comments, judged, prompts_and_continuations, split
 from evaluation.scorer_page import HeldOut, Judged, page
@@ -20,6 +24,7 @@ def fit_scorer(
     markdown: Path | None = None,
     speed: Path | None = None,
     seed: int = 0,
+    measure_only: bool = False,
 ) -> None:
     """Fit the built-in scorer to texts with Perspective scores, some held out to measure it on; about a minute.
 
@@ -32,23 +37,39 @@ def fit_scorer(
         markdown: Where its page goes; docs/scorer.md is one.
         speed: What python -m benchmarks.scorer --json wrote, for the page.
         seed: Of the split, the first weights and the order of the texts.
+        measure_only: Leave the scorer in --out as it is and write its page: other machines fit other weights.
     """
     texts = [one for path in rtp for one in prompts_and_continuations(path)]
     texts += [one for path in scored_comments for one in comments(path)]
     held_out = split(texts, seed)
     train, test = ([one for one, out in zip(texts, held_out, strict=True) if out == side] for side in (False, True))
-    scorer = fit(train, Settings(seed=seed), print)
     digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (*rtp, *scored_comments)}
-    scorer.save(out, seed=str(seed), n_texts=f"{len(train)}", data=json.dumps(digests, sort_keys=True))
+    fitted_to = {"seed": str(seed), "n_texts": f"{len(train)}", "data": json.dumps(digests, sort_keys=True)}
+    if measure_only:
+        scorer = as_fitted(out, fitted_to)
+    else:
+        scorer = fit(train, Settings(seed=seed), print)
+        scorer.save(out, **fitted_to)
     print(f"{out}: {scorer.version}, from {len(train):,} texts")
     if markdown is not None:
         found = HeldOut.of(test, scorer, baseline(train, test))
         sets = [Judged.of(judged(path), scorer, train) for path in labelled]
         measured = json.loads(speed.read_text()) if speed else None
-        write_atomically(
-            markdown, page(scorer, found, train, sets, command(rtp, scored_comments, labelled, speed), measured)
-        )
+        made = command(rtp, scored_comments, labelled, speed) + " --measure-only" * measure_only
+        write_atomically(markdown, page(scorer, found, train, sets, made, measured))
         print(markdown)
+
+
+def as_fitted(path: Path, fitted_to: Mapping[str, str]) -> BuiltinScorer:
+    """A scorer that was fitted to these very texts, so that what is held out here was held out then."""
+    scorer = BuiltinScorer.open(path)
+    with safe_open(path, framework="np") as file:
+        if fitted_to.items() <= file.metadata().items():
+            return scorer
+    raise ValueError(
+        f"{path} was fitted to other files or with another --seed: what is held out now may have been fitted to. Give "
+        "the files and the seed that it names, or fit anew without --measure-only."
+    )
 
 
 def command(
