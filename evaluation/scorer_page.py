@@ -312,8 +312,8 @@ n-grams of 2 to 5 letters, fitted to the same texts with scikit-learn (its score
 | texts | n | | built-in | TF-IDF and ridge | difference |
 |---|---:|---|---:|---:|---|"""
 WHY = """
-So the scorer is a small network fitted with torch, and not that linear model, whose correlation stays at {linear:.3f} on
-{name}. To the ranking alone the network adds {auc} there, in AUC."""
+So the scorer is a small network fitted with torch, and not that linear model, whose correlation stays at {linear:.3f}
+on {name}. To the ranking alone the network adds {auc} there, in AUC."""
 CALIBRATION = """
 ## Calibration
 
