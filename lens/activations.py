@@ -16,7 +16,7 @@ from lens.blocks import OnePass, rotary_table, sight
 from lens.files import write_atomically
 from lens.model import EmptyPrompt, Lens, positions
 
-CPU_BATCH, GPU_BATCH = 1_024, 32_768
+CPU_BATCH, GPU_BATCH = 512, 32_768
 """Tokens in a batch, padding included: a CPU is fastest while a batch stays in its cache, a GPU with large ones."""
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Rotary = tuple[Float[Tensor, "row pos 1 d_head"], Float[Tensor, "row pos 1 d_head"]]
 """Cosines and signed sines of each row's positions."""
+SHORT = 64
+"""Positions up to which plain products are faster on a CPU than the fused kernel, which its threads hardly share."""
 
 
 class Attention(Protocol):
@@ -51,11 +53,15 @@ class OnePass:
         values: Float[Tensor, "row kv_head pos d_head"],
         mask: Tensor | None,
     ) -> Float[Tensor, "row head pos d_head"]:
-        causal, grouped = mask is None and queries.shape[2] > 1, queries.shape[1] != keys.shape[1]
-        return scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
+        n, alike = queries.shape[2], queries.shape[1] == keys.shape[1]
+        if n > SHORT or not alike or queries.device.type != "cpu" or queries.dtype != torch.float32:
+            return attended(queries, keys, values, mask)
+        hidden = torch.ones(n, n, dtype=torch.bool).triu(1) if mask is None else ~mask
+        scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(2, 3)
+        return scores.masked_fill_(hidden, -torch.inf).softmax(dim=-1) @ values
 
 
-class RowCache(OnePass):
+class RowCache:
     """Keys and values of every layer, with room for all tokens to come."""
 
     def __init__(self, shape: Sequence[int], n_layers: int, device: torch.device, dtype: torch.dtype) -> None:
@@ -80,7 +86,7 @@ class RowCache(OnePass):
         values: Float[Tensor, "row kv_head pos d_head"],
         mask: Tensor | None,
     ) -> Float[Tensor, "row head pos d_head"]:
-        return super().attend(layer, queries, *self.extend(layer, keys, values), mask)
+        return attended(queries, *self.extend(layer, keys, values), mask)
 
     def keep(self, rows: Int[Tensor, "kept"]) -> None:
         self.layers = [layer[:, rows] for layer in self.layers]
@@ -168,6 +174,12 @@ def rotary_table(model: OlmoForCausalLM, n_positions: int) -> tuple[Tensor, Tens
     cos, sin = (table[0][:, None] for table in model.model.rotary_emb(model.lm_head.weight, here))
     half = sin.shape[-1] // 2
     return cos, torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+
+
+def attended(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """What `Attention.attend` gives, by torch's fused kernel."""
+    causal, grouped = mask is None and queries.shape[2] > 1, queries.shape[1] != keys.shape[1]
+    return scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
 
 
 def sight(real: Int[Tensor, "row pos"]) -> Bool[Tensor, "row 1 pos pos"] | None:
