@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Rotary = tuple[Float[Tensor, "row pos 1 d_head"], Float[Tensor, "row pos 1 d_head"]]
 """Cosines and signed sines of each row's positions."""
+ONEDNN, LARGE = torch.backends.mkldnn.is_available(), 2**19
+"""LARGE: multiplications from which oneDNN is faster."""
 SHORT = 64
 """Positions up to which plain products are faster on a CPU than the fused kernel, which its threads hardly share."""
 
@@ -113,7 +115,7 @@ class Block:
     ) -> Float[Tensor, "row pos heads*d_head"]:
         """What the heads hand to `o_proj`."""
         n_rows, n_new = x.shape[:2]
-        qkv = linear(normed(x), self.qkv, self.qkv_bias)
+        qkv = product(normed(x), self.qkv, self.qkv_bias)
         if self.clip is not None:
             qkv = qkv.clamp_(-self.clip, self.clip)
         qkv = qkv.view(n_rows, n_new, -1, self.d_head)
@@ -124,11 +126,11 @@ class Block:
 
     def written(self, z: Float[Tensor, "row pos heads*d_head"]) -> Float[Tensor, "row pos d_model"]:
         """What the heads' outputs become behind `o_proj`."""
-        return linear(z, self.o, self.o_bias)
+        return product(z, self.o, self.o_bias)
 
     def mlp(self, x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_model"]:
-        gate, up = linear(normed(x), self.gate_up).chunk(2, dim=-1)
-        return linear(self.act(gate) * up, self.down)
+        gate, up = product(normed(x), self.gate_up).chunk(2, dim=-1)
+        return product(self.act(gate) * up, self.down)
 
 
 @torch.inference_mode(False)  # weights made inside it could never have gradients again
@@ -156,6 +158,19 @@ def fused(parts: Sequence[torch.nn.Parameter]) -> Tensor:
     for part, view in zip(parts, whole.split([len(part) for part in parts]), strict=True):
         part.data = view
     return whole
+
+
+def product(
+    x: Float[Tensor, "*batch d_in"], weight: Float[Tensor, "d_out d_in"], bias: Float[Tensor, "d_out"] | None = None
+) -> Float[Tensor, "*batch d_out"]:
+    """x · weightᵀ + bias. In float32 on a CPU, oneDNN multiplies, which torch keeps for other formats and `compile`.
+
+    On an AMD EPYC it is 1.2 to 3 times as fast as the library behind `linear`, and reads a large weight on two threads
+    where that one uses one; below LARGE its calls cost more than they save. No gradients.
+    """
+    if ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() * len(weight) >= LARGE:
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return linear(x, weight, bias)
 
 
 def normed(x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lens import Lens, positions
-from lens.blocks import Cache, RowCache, rotary_table, sight
+from lens.blocks import Cache, RowCache, normed, product, rotary_table, sight
 from steering.edit import Site
 from steering.shared import SharedCache
 from steering.steerer import Place, Shifts
@@ -91,7 +91,7 @@ class Decoder:
         mask = None if self._mask is None else self._mask[..., : self._cache.filled + 1]
         hidden = self._through(tokens[:, None], rotary, mask, self._cache, shifts, seen)
         self._positions = self._positions + 1
-        return self._lens.model.lm_head(self._lens.model.model.norm(hidden)).squeeze(1)
+        return product(normed(hidden), self._lens.W_U).squeeze(1)
 
     @torch.inference_mode()
     def keep(self, rows: Int[Tensor, "kept"]) -> None:

@@ -187,11 +187,12 @@ def test_finished_rows_of_a_large_batch_are_no_longer_computed(lens: Lens) -> No
     left = lens.n_context - len(lens.encode(long))
     rows = [row(lens, long, 4, sample) for sample in range(9)] + [row(lens, SHORT, 4)]
     sizes = []
-    handle = lens.model.lm_head.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    embed = lens.model.model.embed_tokens
+    handle = embed.register_forward_hook(lambda module, inputs, output: sizes.append(output.shape[:2]))
     together = generate(lens, rows, replace(SAMPLED, max_tokens=20))
     handle.remove()
     assert [len(one.tokens) for one in together] == [left] * 9 + [20]
-    assert sizes == [10] * left + [1] * (20 - left)
+    assert sizes[1:] == [(10, 1)] * left + [(1, 1)] * (20 - left)  # behind the prompts
     assert together[-1].tokens == generate(lens, rows[-1:], replace(SAMPLED, max_tokens=20))[0].tokens
 
 
