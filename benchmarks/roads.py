@@ -83,6 +83,19 @@ def interleaved(roads: Mapping[str, Road], task: Task, repeats: int) -> dict[str
     return seconds
 
 
+def reading_seconds(lens: Lens, repeats: int) -> float:
+    """The least time in which this machine reads every weight once, which a token of one row cannot do without."""
+
+    def read() -> float:
+        start = time.perf_counter()
+        for weight in lens.model.parameters():
+            weight.view(-1).view(torch.float32).sum()  # whatever the bytes stand for: float32 is summed fastest
+        return time.perf_counter() - start
+
+    with torch.inference_mode():
+        return min(read() for _ in range(repeats))
+
+
 def pushes_of(doses: Doses) -> dict[int, Float[Tensor, "heads*d_head"]]:
     """The vectors that doses of pushes at heads become, for the roads that know neither plans nor strengths."""
     found: dict[int, Tensor] = {}

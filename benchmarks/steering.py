@@ -105,6 +105,7 @@ def measure_size(
         "versions": versions,
         "agreement": agreed,
         "races": races,
+        "reading_seconds": roads.reading_seconds(lens, 3 * size.repeats),
         "together": asdict(together(lens, steering, size)),
     }
 

@@ -38,6 +38,7 @@ from steering.decode import Decoder
 
 OF_TIME, OF_ONE_BY_ONE = 0.85, 2.0
 """What was promised."""
+PARTS = ("model", "choice", "receipts")
 PLANS = ["none", "prompting", "iti@4", "iti@8", "iti@12", "caa@1", "caa@2", "act@1", "mean-act@1", "leace@1"]
 N_PROMPTS, N_LISTED, SEEDS = 25, 8, 3
 
@@ -136,11 +137,20 @@ def table(found: dict[str, Any]) -> str:
         "|---|---:|---:|---:|---:|---:|",
     ]
     for one in found["kinds"]:
-        shares = " | ".join(f"{one['shares'][part]:.0%}" for part in ("model", "choice", "receipts"))
         ratio = "{median:.2f} [{low:.2f}, {high:.2f}]".format(**one["of_one_by_one"])
         name = f"{one['prompts']}, {one['n_characters']:.0f} characters"
-        lines.append(f"| {name} | {one['tokens_per_second']:.0f} | {shares} | {ratio} |")
+        lines.append(f"| {name} | {one['tokens_per_second']:.0f} | {_shares(one['shares'])} | {ratio} |")
+    times = [1 / one["tokens_per_second"] for one in found["kinds"]]
+    both = {
+        part: sum(time * one["shares"][part] for time, one in zip(times, found["kinds"], strict=True)) / sum(times)
+        for part in PARTS
+    }
+    lines.append(f"| both, as many tokens of each | {len(times) / sum(times):.0f} | {_shares(both)} | |")
     return "\n".join([*lines, f"| aim | | {OF_TIME:.0%} | | | {OF_ONE_BY_ONE:g} |"])
+
+
+def _shares(shares: dict[str, float]) -> str:
+    return " | ".join(f"{shares[part]:.0%}" for part in PARTS)
 
 
 def main(
