@@ -53,7 +53,7 @@ class Batch:
         self._lens, self._sampling, self._rows = lens, sampling, rows
         self._shifts = Shifts(lens, [row.doses for row in rows])
         self._room = [min(sampling.max_tokens, lens.n_context - len(prompt)) for prompt in prompts]
-        self._unreal = None if bool(lens.real_tokens.all()) else ~lens.real_tokens.to(lens.device)
+        self._unreal = (~lens.real_tokens).nonzero()[:, 0].to(lens.device)
         tokens_of |= {text: lens.encode(text) for text in {row.prompt for row in rows} - tokens_of.keys()}
         chances, self._noise_of = _distinct([(row.prompt, row.sample) for row in rows])
         self._noises = [noise_of(sampling.seed, tokens_of[prompt], sample) for prompt, sample in chances]
@@ -125,14 +125,14 @@ class Batch:
                     self._opened[row] += opened[place]
                     self._looked[row] += looked[place]
 
+    @torch.inference_mode()
     def advance(self) -> None:
         """One more token for every live row."""
         logits = self._measured_step() if self._n_steps == 0 else self._decoder.step(self._next, self._shifts)
         if gates := self._shifts.gates:
             live = [(row, place) for place, row in enumerate(self._batch) if row in self.live]
             self._count(gates, live, torch.ones(len(self._batch), 1, dtype=torch.bool, device=self._lens.device))
-        if self._unreal is not None:
-            logits = logits.masked_fill(self._unreal, float("-inf"))
+        logits.index_fill_(-1, self._unreal, float("-inf"))
         self._next = next_tokens(logits, self._noise(), self._sampling)
         if bool(logits.gather(-1, self._next[:, None]).isnan().any()):  # the largest of numbers and NaN is NaN
             raise NotNumbers(
