@@ -88,14 +88,16 @@ def next_tokens(
         return _largest(logits)
     assert noise is not None
     each, top_p = len(logits) // len(noise), sampling.top_p
-    n = max(1, AT_ONCE // (each * logits.shape[-1])) if logits.device.type == "cpu" else len(noise)
+    n_rows = max(1, AT_ONCE // logits.shape[-1]) if logits.device.type == "cpu" else len(logits)
+    n = max(1, n_rows // each)
     winners, outside = [], []
-    for some, shared in zip(logits.split(n * each), noise.split(n), strict=True):
-        tempered = _tempered(some, sampling)
-        winners.append(_largest((tempered.unflatten(0, (len(shared), -1)) + shared[:, None]).flatten(0, 1)))
-        if top_p < 1:
-            probability = tempered.softmax(dim=-1)
-            outside.append(_outside(probability, probability.gather(-1, winners[-1][:, None]), top_p))
+    for alike, shared in zip(logits.split(n * each), noise.split(n), strict=True):
+        for some in alike.split(n_rows):  # all of them, unless the rows of one noise are too many
+            tempered = _tempered(some, sampling)
+            winners.append(_largest((tempered.unflatten(0, (len(shared), -1)) + shared[:, None]).flatten(0, 1)))
+            if top_p < 1:
+                probability = tempered.softmax(dim=-1)
+                outside.append(_outside(probability, probability.gather(-1, winners[-1][:, None]), top_p))
     found = torch.cat(winners)
     if top_p < 1:
         _ask_again(found, torch.cat(outside).nonzero()[:, 0], logits, noise, sampling)

@@ -10,18 +10,19 @@ import pytest
 import torch
 from scipy.stats import chisquare, kstest
 
+import steering.sampling
 from steering.sampling import Sampling, gumbel, next_tokens
 
 LOGITS = torch.tensor([2.0, 1.5, 1.0, 0.0, 0.9, -1.0, 1.4])
 N = 4000
 
 
-def drawn(sampling: Sampling, logits: torch.Tensor = LOGITS, prompt: tuple[int, ...] = (5, 6)) -> torch.Tensor:
+def drawn(how: Sampling, logits: torch.Tensor = LOGITS, prompt: tuple[int, ...] = (5, 6)) -> torch.Tensor:
     """How often each token is drawn, over samples and steps."""
     noise = torch.stack(
-        [gumbel(sampling.seed, prompt, sample, step, len(logits)) for sample in range(N // 40) for step in range(40)]
+        [gumbel(how.seed, prompt, sample, step, len(logits)) for sample in range(N // 40) for step in range(40)]
     )
-    return torch.bincount(next_tokens(logits.expand(N, -1), noise, sampling), minlength=len(logits))
+    return torch.bincount(next_tokens(logits.expand(N, -1), noise, how), minlength=len(logits))
 
 
 def top_p_by_sorting(logits: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
@@ -58,6 +59,15 @@ def test_the_winner_is_the_best_inside_the_sorted_top_p_set() -> None:
         for row, token in enumerate(chosen.tolist()):
             inside = top_p_by_sorting(logits[row], 0.8, top_p) > 0
             assert token == int((logits[row] / 0.8 + noise[row]).masked_fill(~inside, -math.inf).argmax())
+
+
+@pytest.mark.parametrize("at_once", [1, 101, 3 * 101, 8 * 101])
+def test_rows_are_drawn_alike_however_many_are_gone_over_at_once(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(24, 101, generator=torch.Generator().manual_seed(0)) * 3
+    noise = torch.stack([gumbel(1, (7,), 0, step, 101) for step in range(4)])  # six rows after one another share one
+    expected = next_tokens(logits, noise.repeat_interleave(6, dim=0), Sampling(0.8, 0.5))
+    monkeypatch.setattr(steering.sampling, "AT_ONCE", at_once)
+    assert torch.equal(next_tokens(logits, noise, Sampling(0.8, 0.5)), expected)
 
 
 def test_temperature_zero_takes_the_most_probable_token() -> None:
