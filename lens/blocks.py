@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Rotary = tuple[Float[Tensor, "row pos 1 d_head"], Float[Tensor, "row pos 1 d_head"]]
 """Cosines and signed sines of each row's positions."""
-ONEDNN, LARGE = torch.backends.mkldnn.is_available(), 2**19
+ONEDNN, LARGE = torch.backends.mkldnn.is_available(), 2**20
 """LARGE: multiplications from which oneDNN is faster."""
 SHORT = 64
 """Positions up to which plain products are faster on a CPU than the fused kernel, which its threads hardly share."""
