@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -66,7 +67,7 @@ class ScoreCache:
         try:
             database = sqlite3.connect(self.path, timeout=WAIT)
             try:
-                database.execute("PRAGMA journal_mode = WAL")  # readers and a writer do not wait for each other
+                _write_ahead(database)
                 with database:
                     yield database
             finally:
@@ -76,3 +77,17 @@ class ScoreCache:
                 f"{self.path} cannot be used as a cache of scores: {error}. "
                 "Move the file away, or name another: --cache FILE (none: keep no scores)."
             ) from error
+
+
+def _write_ahead(database: sqlite3.Connection) -> None:
+    """Let readers and a writer not wait for each other. A new file is changed to that once, and when two processes do
+    it at the same moment SQLite does not wait by itself."""
+    give_up = time.monotonic() + WAIT
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
