@@ -34,8 +34,7 @@ SWEEPING = """## A sweep
 
 Model passes are reading prompts and every step of the decoding loop, logits included. Choosing tokens is noise, top-p
 and the winner over the whole vocabulary. What is left over is words, scores and bookkeeping. A plan at a time is the
-same prompts, seeds and scores, one plan after the other. The passes of a larger model
-are a larger part.
+same prompts, seeds and scores, one plan after the other. Passes of a larger model are a larger part.
 """
 MEMORY = """## Memory of an open checkpoint
 

@@ -107,11 +107,11 @@ def stretches(first: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 def fit(
     texts: Sequence[ScoredText], settings: Settings, say: Callable[[str], None] = lambda line: None
 ) -> BuiltinScorer:
-    """Learn to imitate the scores by cross-entropy against them; the same texts and seed give the same file on
-    the same machine.
+    """Learn to imitate the scores by cross-entropy against them.
 
-    Comments were scored by other versions of the API than prompts: their logits get a constant of their own, which is
-    learnt and left behind, so that the scorer speaks on the prompts' scale.
+    The same texts and seed give the same file on the same machine; processors round differently. Comments
+    were scored by other versions of the API than prompts: their logits get a constant of their own, which is learnt and
+    left behind, so that the scorer speaks on the prompts' scale.
     """
     rng = np.random.default_rng(settings.seed)
     words = read_words([one.text for one in texts], settings.n_rows)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import platform
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
+from lens.checkpoint import git_revision
 from lens.opening import resolve_device
 
 
@@ -25,13 +24,3 @@ def made_with(device: str, threads: int | None, ray: str | None = None) -> dict[
         "threads": threads or torch.get_num_threads(),
         "ray": ray,
     }
-
-
-def git_revision() -> str | None:
-    """The program's, marked where files have changed since; None without git."""
-    asked = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        git = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    except OSError:  # git is not installed
-        return None
-    return git.stdout.strip() or None

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import struct
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -197,3 +198,13 @@ def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
             while block := file.read(1 << 22):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def git_revision() -> str | None:
+    """The version of this program, for cards and results: marked where files have changed since; None without git."""
+    asked = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        git = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:  # git is not installed
+        return None
+    return git.stdout.strip() or None
