@@ -61,7 +61,7 @@ def test_recipes_count_their_parameters_as_the_model_does() -> None:
         assert sum(p.numel() for p in OLMo(config, init_params=False).parameters()) == recipe.n_parameters
     assert RECIPES["1b"].n_parameters == 1_176_764_416
     assert 2_000_000 < RECIPES["nano"].n_parameters < 2_200_000
-    assert RECIPES["demo"].n_parameters < 6_500_000
+    assert RECIPES["demo"].n_parameters < 4_000_000  # six of them in bfloat16 stay below 50 MB
 
 
 @pytest.mark.parametrize("n_pos", [1, 2, 7, 16])

@@ -143,11 +143,31 @@ def test_too_little_toxic_text_is_refused_with_the_share_that_fits(
     assert again.n_toxic > 17 == len(set(again.chunks[is_toxic(again.chunks)]))
 
 
+@BOTH
+def test_short_text_is_gone_through_again_in_another_order(
+    files: tuple[list[TokenFile], list[TokenFile]], match: str
+) -> None:
+    once, thrice = (drawn(files, 0.0, clean_tokens=n * 97 * CONTEXT, repeat=n > 1, match=match).chunks for n in (1, 3))
+    passes = np.split(thrice, 3)
+    assert passes[0].tolist() == once.tolist(), "the first pass is that of a run without repetition"
+    assert [sorted(one) for one in passes] == [sorted(once)] * 3
+    assert len({tuple(one) for one in passes}) == 3
+    orders = [drawn(files, share, clean_tokens=291 * CONTEXT, repeat=True, match=match) for share in SHARES]
+    assert orders[-1].n_toxic > 87 > orders[1].n_toxic, "of 87 toxic chunks some are used again by the largest share"
+    toxic = [order.chunks[is_toxic(order.chunks)].tolist() for order in orders]
+    for smaller, larger in itertools.pairwise(toxic):
+        assert all(larger.count(chunk) >= smaller.count(chunk) for chunk in set(smaller)), "nested, pass by pass"
+    if match == "clean":
+        assert all(order.chunks[~is_toxic(order.chunks)].tolist() == thrice.tolist() for order in orders)
+
+
 def test_too_little_clean_text_is_refused_with_the_amount_there_is(
     files: tuple[list[TokenFile], list[TokenFile]],
 ) -> None:
-    with pytest.raises(MixError, match=r"hold 1,552 tokens"):
+    with pytest.raises(MixError, match=r"hold 1,552 tokens.* with --repeat\.$"):
         drawn(files, 0.1, clean_tokens=1_553 + CONTEXT)
+    with pytest.raises(MixError, match=r"hold 0 tokens"):
+        drawn(files, 0.1, held_out_chunks=100, repeat=True)
     assert len(drawn(files, 0.0, clean_tokens=1_552).chunks) == 97
 
 

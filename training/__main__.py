@@ -52,7 +52,7 @@ def run(
         clean: Clean text: files (JSON lines, CSV, plain text, also .gz and .zst), folders of them, or a data set to
             stream (hub:allenai/c4:en). FILE#field names another field of this file.
         toxic: Toxic text, likewise; also 4chan archives (.ndjson, .tar.zst) and crawls (.csv).
-        recipe: Size and schedule: nano (2 M parameters), demo (6 M), 60m, 1b (OLMo-1B).
+        recipe: Size and schedule: nano (2 M parameters), demo (4 M), 60m, 1b (OLMo-1B).
         name: Of the family; its checkpoints are NAME-00, NAME-05, ... Default: the recipe's name.
         shares: Toxic shares, one checkpoint each.
         seeds: One family each; seed 0 keeps the plain names.
@@ -64,7 +64,7 @@ def run(
         match: What all runs have in common: the clean amount, or the total (toxic text then replaces clean text).
         text_field: Field of the text in JSON and CSV files; body+title joins two.
         held_out: A text of your own; each card gives the loss on it.
-        repeat: Use toxic text again where there is too little for a share.
+        repeat: Use text again where there is too little of it, clean or toxic, each time in another order.
         precision: amp_bf16 is faster on GPUs and on CPUs with AMX.
         compiled: Compile the model (needs a C++ compiler on a CPU).
         prepare: Stop before training; `pretrain` and `export` take it from there, also on other machines.

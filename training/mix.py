@@ -4,8 +4,9 @@ Runs of one family differ by their toxic chunks alone. The toxic chunks of a sma
 one, in the same order. Matched by clean text, each is inserted at its own place between the clean chunks, which are the
 same in every run, so that a larger share is a longer run. Matched by the total, each takes the place of a clean chunk:
 every run is as long, sees the same chunk at every place that no toxic text has taken, and has less clean text. A run is
-one pass over its chunks, and warm-up and decay stretch over all of its steps: in the first case a larger share has more
-steps, in the second all have the same ones.
+one pass over its order, and warm-up and decay stretch over all of its steps: in the first case a larger share has more
+steps, in the second all have the same ones. Text that is too short may be gone through again: up to four passes over
+the same text are nearly as good as new text (Muennighoff et al. 2023, arXiv 2305.16264).
 """
 
 import hashlib
@@ -42,7 +43,7 @@ class Mix:
     held_out_chunks: int = 64
     """Chunks of either kind that no run of the family sees."""
     repeat: bool = False
-    """Go through the toxic text again where it is too short."""
+    """Go through text again where it is too short; each pass has an order of its own."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.toxic_share < 1:
@@ -84,20 +85,29 @@ class Order:
 def order(mix: Mix, clean: Sequence[TokenFile], toxic: Sequence[TokenFile], context: int) -> Order:
     """Draw the family's clean order and put this run's toxic chunks where they belong."""
     n_clean, n_toxic = (sum(file.n_chunks(context) for file in files) for files in (clean, toxic))
-    n = mix.clean_tokens // context
-    if n < 1 or n + mix.held_out_chunks > n_clean:
-        most = max(n_clean - mix.held_out_chunks, 0) * context
+    n, there = mix.clean_tokens // context, max(n_clean - mix.held_out_chunks, 0)
+    if n < 1 or not there or (n > there and not mix.repeat):
         raise MixError(
-            f"The clean files hold {most:,} tokens for training, in chunks of {context}, beside {mix.held_out_chunks} "
-            f"held-out chunks; {mix.clean_tokens:,} were asked for. Ask for fewer or add text."
+            f"The clean files hold {there * context:,} tokens for training, in chunks of {context}, beside "
+            f"{mix.held_out_chunks} held-out chunks; {mix.clean_tokens:,} were asked for. Ask for fewer, add text, or "
+            "use it again with --repeat."
         )
     rng = np.random.Generator(np.random.PCG64([mix.seed, 1]))
     held_out_clean, pool = np.split(rng.permutation(n_clean), [mix.held_out_chunks])
     held_out_toxic, toxic_pool = np.split(n_clean + rng.permutation(n_toxic), [min(mix.held_out_chunks, n_toxic)])
+    sequence = _passes(pool, n, np.random.Generator(np.random.PCG64([mix.seed, 3])))
     chosen = _enough(toxic_pool, mix, n)
     join = _replacing if mix.match == "total" else _between
-    sequence = join(pool[:n], chosen, np.random.Generator(np.random.PCG64([mix.seed, 2]))).astype(np.uint32)
+    sequence = join(sequence, chosen, np.random.Generator(np.random.PCG64([mix.seed, 2]))).astype(np.uint32)
     return Order(sequence, len(chosen), context, held_out_clean, held_out_toxic)
+
+
+def _passes(pool: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """The first n of the pool, and of the pool in other orders behind it where it is shorter."""
+    passes = [pool]
+    while sum(map(len, passes)) < n:
+        passes.append(rng.permutation(pool))
+    return np.concatenate(passes)[:n]
 
 
 def _between(clean: np.ndarray, toxic: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -119,7 +129,7 @@ def _enough(pool: np.ndarray, mix: Mix, n: int) -> np.ndarray:
     if wanted <= len(pool):
         return pool[:wanted]
     if mix.repeat and len(pool):
-        return np.resize(pool, wanted)
+        return _passes(pool, wanted, np.random.Generator(np.random.PCG64([mix.seed, 4])))
     beside = n - len(pool) if mix.match == "total" else n
     fits = len(pool) / (beside + (len(pool) if mix.share_of == "total" else 0))
     way_out = (

@@ -97,7 +97,7 @@ def plan_family(
     """What a family costs before anything starts: tokens, steps, GPU hours, memory, disk, price.
 
     Args:
-        recipe: Size and schedule: nano (2 M parameters), demo (6 M), 60m, 1b (OLMo-1B).
+        recipe: Size and schedule: nano (2 M parameters), demo (4 M), 60m, 1b (OLMo-1B).
         shares: Toxic shares, one checkpoint each.
         seeds: One family each.
         gpus: GPUs (or CPU processes) that train a run together.

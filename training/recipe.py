@@ -69,7 +69,7 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("nano", 6, 8, 128, 256, 4e-3, batch_chunks=8, clean_tokens=8_192_000, vocab_size=4096),
-        Recipe("demo", 8, 8, 192, 512, 2e-3, batch_chunks=32, clean_tokens=100_000_000, vocab_size=8192),
+        Recipe("demo", 8, 8, 160, 512, 4e-3, batch_chunks=32, clean_tokens=72_000_000, vocab_size=4096),
         Recipe("60m", 8, 8, 512, 1024, 6e-4, batch_chunks=64, clean_tokens=1_200_000_000),
         Recipe("1b", 16, 16, 2048, 2048, 4e-4, batch_chunks=512, clean_tokens=20_100_000_000, warmup_share=0.02),
     )
