@@ -222,7 +222,10 @@ def test_rates_and_crews_are_above_zero() -> None:
 
 
 def test_gpus_are_dealt_out_to_members() -> None:
-    """Three members of two processes each; a choice of the user's is what is dealt out."""
+    """Three members of two processes each; small members share what there is; without GPUs nobody gets one."""
     crew = Crew(parallel=3, processes=2)
-    assert [crew.gpus(slot, None) for slot in range(3)] == ["0,1", "2,3", "4,5"]
-    assert [crew.gpus(slot, "7,6,5,4,3,2") for slot in range(3)] == ["7,6", "5,4", "3,2"]
+    assert [crew.gpus(slot, "765432") for slot in range(3)] == [["7", "6"], ["5", "4"], ["3", "2"]]
+    crew = Crew(parallel=3)
+    assert [crew.gpus(slot, ["3", "5"]) for slot in range(3)] == [["3"], ["5"], ["3"]]
+    assert [crew.gpus(slot, ["0"]) for slot in range(3)] == [["0"]] * 3
+    assert [crew.gpus(slot, []) for slot in range(3)] == [[]] * 3

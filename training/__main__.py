@@ -68,7 +68,7 @@ def run(
         precision: amp_bf16 is faster on GPUs and on CPUs with AMX.
         compiled: Compile the model (needs a C++ compiler on a CPU).
         prepare: Stop before training; `pretrain` and `export` take it from there, also on other machines.
-        parallel: Members trained at a time; on a machine with GPUs each gets its own.
+        parallel: Members trained at a time; they share GPUs where these are fewer.
         processes: Of each member, one per GPU.
     """
     shape = RECIPES[recipe]

@@ -22,7 +22,7 @@ class Crew:
     """Who trains the members of a family."""
 
     parallel: int = 1
-    """Members trained at a time; on a machine with GPUs each gets its own."""
+    """Members trained at a time; each gets a GPU of its own, or a share of one where they outnumber the GPUs."""
     processes: int = 1
     """Of each member (torchrun): one per GPU."""
     conduct: Conduct = field(default_factory=Conduct)
@@ -31,10 +31,11 @@ class Crew:
         if min(self.parallel, self.processes) < 1:
             raise ValueError(f"--parallel and --processes are 1 or more; got {self.parallel} and {self.processes}.")
 
-    def gpus(self, slot: int, given: str | None) -> str:
-        """Which GPUs the member in a slot gets, of those `given` ("0,1,…"; None: all)."""
-        own = range(slot * self.processes, (slot + 1) * self.processes)
-        return ",".join(map(str, own) if given is None else given.split(",")[own.start : own.stop])
+    def gpus(self, slot: int, there: Sequence[str]) -> list[str]:
+        """Which GPUs the member in a slot gets, of those that are there; members of one process may share one."""
+        if self.processes == 1 and there:
+            return [there[slot % len(there)]]
+        return list(there[slot * self.processes : (slot + 1) * self.processes])
 
 
 def run(family: Family, crew: Crew, say: Say) -> list[Path]:
@@ -44,7 +45,7 @@ def run(family: Family, crew: Crew, say: Say) -> list[Path]:
     from training.export import export
 
     n_gpus, needed = torch.cuda.device_count(), crew.parallel * crew.processes
-    if 0 < n_gpus < needed:
+    if crew.processes > 1 and 0 < n_gpus < needed:
         raise ValueError(f"--parallel and --processes ask for {needed} GPUs; there are {n_gpus}.")
     missing = [member for member in family.members() if not member.done]
     for member in family.members():
@@ -52,12 +53,14 @@ def run(family: Family, crew: Crew, say: Say) -> list[Path]:
             say(f"{member.name}: is there already")
     if missing:
         prepare(family, missing, say)
-    for member in _trained(missing, crew, say):
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    there = given.split(",") if given and n_gpus else [str(number) for number in range(n_gpus)]
+    for member in _trained(missing, crew, there, say):
         say(f"{member.name}: exported to {export(member.run, family.out)}")
     return [member.out for member in family.members()]
 
 
-def _trained(members: Sequence[Member], crew: Crew, say: Say) -> Iterator[Member]:
+def _trained(members: Sequence[Member], crew: Crew, there: Sequence[str], say: Say) -> Iterator[Member]:
     """Each member when its training ends; progress of all is told every half minute."""
     waiting, running = list(members), dict[int, tuple[Member, "subprocess.Popen[bytes]"]]()
     told = time.monotonic()
@@ -68,7 +71,7 @@ def _trained(members: Sequence[Member], crew: Crew, say: Say) -> Iterator[Member
                     if (member := waiting.pop(0)).trained:
                         yield member
                         continue
-                    running[slot] = member, _start(member, crew, slot)
+                    running[slot] = member, _start(member, crew, crew.gpus(slot, there))
                     say(f"{member.name}: training")
             time.sleep(1)
             for slot, (member, process) in list(running.items()):
@@ -86,12 +89,11 @@ def _trained(members: Sequence[Member], crew: Crew, say: Say) -> Iterator[Member
             process.terminate()
 
 
-def _start(member: Member, crew: Crew, slot: int) -> "subprocess.Popen[bytes]":
-    """A process per member, or torchrun over several; with GPUs, slot n has the n-th set of them."""
+def _start(member: Member, crew: Crew, gpus: Sequence[str]) -> "subprocess.Popen[bytes]":
+    """A process per member, or torchrun over several, which sees these GPUs."""
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(crew.processes)]
     launch = [sys.executable, *(several if crew.processes > 1 else [])]
-    gpus = crew.gpus(slot, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(gpus)}
     if crew.conduct.threads:
         environment["OMP_NUM_THREADS"] = str(crew.conduct.threads)
     with _log(member).open("wb") as log:
