@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, OlmoForCausalLM
 from lens.checkpoint import Checkpoint
 from training.conduct import Conduct
 from training.corpus import Source
-from training.crew import Crew, TrainingFailed, run
+from training.crew import Crew, TrainingFailed, end, run
 from training.family import Family, Member, prepare
 from training.mix import Mix, MixError
 from training.prepare import Preparation
@@ -219,6 +219,19 @@ def test_rates_and_crews_are_above_zero() -> None:
     for none in ({"parallel": 0}, {"processes": 0}):
         with pytest.raises(ValueError, match="are 1 or more"):
             Crew(**none)
+
+
+def test_processes_that_do_not_hear_are_ended_all_the_same() -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    hears = "import time; print(flush=True); time.sleep(60)"
+    started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for code in (deaf, hears, hears)]
+    for process in started:
+        assert process.stdout is not None
+        with process.stdout:
+            process.stdout.readline()  # it has begun
+    started[2].kill()
+    end(started, grace_s=1)
+    assert [process.returncode for process in started] == [-9, -15, -9]
 
 
 def test_gpus_are_dealt_out_to_members() -> None:

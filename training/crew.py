@@ -85,8 +85,20 @@ def _trained(members: Sequence[Member], crew: Crew, there: Sequence[str], say: S
                 for member, _ in running.values():
                     say(f"{member.name}: {progress(member.run)}")
     finally:
-        for _, process in running.values():
-            process.terminate()
+        end([process for _, process in running.values()])
+
+
+def end(processes: Sequence["subprocess.Popen[bytes]"], grace_s: float = 20) -> None:
+    """End them, by force where asking is not enough: a save is whole or does not count, and a GPU would stay taken."""
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + grace_s
+    for process in processes:
+        try:
+            process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _start(member: Member, crew: Crew, gpus: Sequence[str]) -> "subprocess.Popen[bytes]":
