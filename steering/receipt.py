@@ -15,9 +15,12 @@ from torch.nn.functional import linear, normalize
 from lens import Lens
 from steering.decode import Seen
 from steering.dose import Doses
-from steering.edit import Edit, Site
+from steering.edit import Affine, Edit, Site
 from steering.plan import Plan
 from steering.steerer import by_site, o_proj, strengths_of
+
+SUMMED = 4 * torch.finfo(torch.float32).eps
+"""Rounding of a sum in float32, relative to the sum of its terms' sizes; the order of adding differs by device."""
 
 
 class ShiftMissed(RuntimeError):
@@ -133,14 +136,15 @@ def _at_one_place(
     own = torch.stack([_change(edit, x) for edit in edits])
     eps = torch.finfo(lens.dtype).eps
     slack = eps * before.abs()
+    summed = SUMMED * (strengths.abs() * torch.stack([_terms(edit, x) for edit in edits])).sum(dim=0)
     if site.where == "heads":
         W_O = o_proj(lens, site.layer).weight.detach().float().cpu()
         if not all(edit.is_push for edit in edits):  # the product itself is rounded, term by term
             slack = slack + eps * linear((strengths * own).sum(dim=0).abs(), W_O.abs())
-        own = linear(own, W_O)
+        own, summed = linear(own, W_O), linear(summed, W_O.abs())
     requested, measured = (strengths * own).sum(dim=0), after - before
     rounded = 2 * eps * (strengths * own).abs().sum(dim=0)  # edits that oppose each other round one by one
-    slack = slack + rounded + 1e-5 * requested.norm(dim=-1, keepdim=True)
+    slack = slack + summed + rounded + 1e-5 * requested.norm(dim=-1, keepdim=True)
     if bool((miss := (measured - requested).abs() - slack).isnan().any() or (miss > 0).any()):
         row = int(miss.nan_to_num(nan=torch.inf).amax(dim=-1).argmax())
         asked, arrived = requested[row].norm().item(), measured[row].norm().item()
@@ -154,6 +158,14 @@ def _at_one_place(
 def _change(edit: Edit, x: Float[Tensor, "row d"]) -> Float[Tensor, "row d"]:
     change = edit.change(x)
     return change if edit.gate is None else change * edit.gate.opens(x)[:, None]
+
+
+def _terms(edit: Edit, x: Float[Tensor, "row d"]) -> Float[Tensor, "row d"]:
+    """How much is added up to make a change: of a small difference of large terms, rounding leaves less."""
+    if edit.is_push:
+        return torch.zeros_like(x)
+    parts = (edit.change.constant, edit.change.scale, edit.change.left, edit.change.right)
+    return Affine(*(None if part is None else part.abs() for part in parts))(x.abs())  # type: ignore[arg-type]
 
 
 def _sentence(lens: Lens, site: Site, what: str) -> str:

@@ -20,6 +20,8 @@ from steering import Gate, Plan, Row, Sampling, ShiftMissed, Shifts, Steering, f
 from steering.batch import NotNumbers
 from steering.calibrate import smallest
 from steering.decode import Decoder
+from steering.edit import Affine, Edit, Site
+from steering.receipt import _at_one_place
 
 SHORT = Sampling(max_tokens=6)
 
@@ -171,3 +173,19 @@ def test_an_open_lens_is_named_for_the_weights_it_computes_with(tmp_path: Path) 
 def test_a_peak_behind_the_last_doubling_is_found() -> None:
     found = smallest(lambda strength: 1.2 - 5 * (strength - 0.75) ** 2 if strength else 0.0, 1.1, 1.0)
     assert 1.2 - 5 * (found - 0.75) ** 2 == pytest.approx(1.1, rel=0.01)
+
+
+def test_a_small_difference_of_large_terms_may_be_rounded(lens: Lens) -> None:
+    """Ablating a direction that an activation all but lacks: what is left depends on who adds up in which order."""
+    n, rng, strength = 24, torch.Generator().manual_seed(0), torch.tensor([[[0.7]]])
+    unit = torch.nn.functional.normalize(torch.randn(n, generator=rng), dim=0)
+    x = 20 * torch.randn(1, n, generator=rng)
+    x[:, ::2] *= 1e-4  # here the stream itself is hardly rounded
+    x -= (x[:, 1::2] @ unit[1::2])[:, None] * torch.where(x.abs() > 0.01, unit, 0) / unit[1::2].square().sum()
+    edit = Edit("L1", Site(1, "residual"), Affine(torch.zeros(n), left=-unit[:, None], right=unit[None]))
+    exact = -0.7 * (x.double() @ unit.double())[:, None] * unit.double()
+    after = (x.double() + exact).float()
+    (((asked,),), ((arrived,),)) = _at_one_place(lens, edit.site, [edit], strength, x, x, after)
+    assert arrived == pytest.approx(asked, abs=1e-5)
+    with pytest.raises(ShiftMissed):
+        _at_one_place(lens, edit.site, [edit], strength, x, x, after + 1e-4)
