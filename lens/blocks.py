@@ -94,6 +94,38 @@ class RowCache:
         self.layers = [layer[:, rows] for layer in self.layers]
 
 
+class StillCache:
+    """A RowCache in use of which nothing in Python changes from step to step, so that a GPU can replay one.
+
+    One new position of each row at a time; all of the room is looked at, and a mask hides what is not filled yet.
+    """
+
+    def __init__(self, cache: RowCache, mask: Float[Tensor, "row 1 1 pos"] | None) -> None:
+        """`mask`: -inf where a row is padded; None: none is."""
+        self.layers, room = cache.layers, cache.layers[0]
+        self.filled = torch.tensor([cache.filled], device=room.device)
+        ahead = torch.arange(room.shape[-2], device=room.device) >= self.filled
+        mask = room.new_zeros(room.shape[1], 1, 1, room.shape[-2]) if mask is None else mask
+        self._mask = mask.masked_fill(ahead, -torch.inf)
+
+    def mask(self) -> Float[Tensor, "row 1 1 pos"]:
+        """What to add to a new token's scores, which sees itself, as all that follow will."""
+        return self._mask.index_fill_(-1, self.filled, 0.0)
+
+    def attend(
+        self,
+        layer: int,
+        queries: Float[Tensor, "row head 1 d_head"],
+        keys: Float[Tensor, "row kv_head 1 d_head"],
+        values: Float[Tensor, "row kv_head 1 d_head"],
+        mask: Tensor | None,
+    ) -> Float[Tensor, "row head 1 d_head"]:
+        room = self.layers[layer]
+        room[0].index_copy_(2, self.filled, keys)
+        room[1].index_copy_(2, self.filled, values)
+        return attended(queries, room[0], room[1], mask)
+
+
 @dataclass(frozen=True, eq=False)
 class Block:
     """One layer."""

@@ -117,13 +117,15 @@ class Batch:
 
     def _count(self, gates: Sequence[Amount], rows: Sequence[tuple[int, int]], real: Bool[Tensor, "place pos"]) -> None:
         """Add up what gates did in a pass; `rows`: ours and their places in the pass."""
-        for gate in gates:
-            assert gate.opens is not None
-            opened, looked, strengths = (gate.opens & real).sum(1).tolist(), real.sum(1).tolist(), gate.strengths
-            for row, place in rows:
-                if strengths[place] != 0:
-                    self._opened[row] += opened[place]
-                    self._looked[row] += looked[place]
+        if not gates:
+            return
+        acting = torch.stack([gate.strengths.flatten() != 0 for gate in gates])  # [gate place]
+        opened = torch.stack([gate.opens & real for gate in gates if gate.opens is not None]).sum(-1)
+        looked = acting * real.sum(-1)
+        opened, looked = torch.stack([(acting * opened).sum(0), looked.sum(0)]).tolist()
+        for row, place in rows:
+            self._opened[row] += opened[place]
+            self._looked[row] += looked[place]
 
     @torch.inference_mode()
     def advance(self) -> None:
@@ -134,13 +136,15 @@ class Batch:
             self._count(gates, live, torch.ones(len(self._batch), 1, dtype=torch.bool, device=self._lens.device))
         logits.index_fill_(-1, self._unreal, float("-inf"))
         self._next = next_tokens(logits, self._noise(), self._sampling)
-        if bool(logits.gather(-1, self._next[:, None]).isnan().any()):  # the largest of numbers and NaN is NaN
+        spoilt = logits.gather(-1, self._next[:, None]).isnan()[:, 0]  # the largest of numbers and NaN is NaN
+        tokens, wrong = torch.stack([self._next, spoilt.long()]).tolist()  # on a GPU, the one wait of a greedy token
+        if any(wrong):
             raise NotNumbers(
                 f"{self._lens.checkpoint.name} computed what is no number, in {self._lens.description['dtype']}. Steer "
                 "less, or open it with --dtype float32."
             )
         self._n_steps += 1
-        self._take(self._next.tolist())
+        self._take(tokens)
         self._drop_finished()
 
     def _measured_step(self) -> Float[Tensor, "row vocab"]:
@@ -157,7 +161,9 @@ class Batch:
         n_each = len(self._noise_of) // len(noise)
         if self._noise_of != [place for place in range(len(noise)) for _ in range(n_each)]:  # not shared in turn
             noise = noise[self._noise_of]
-        return noise.to(self._lens.device)
+        if self._lens.device.type != "cuda":
+            return noise.to(self._lens.device)
+        return noise.pin_memory().to(self._lens.device, non_blocking=True)  # drawn and sent while the GPU computes
 
     def _take(self, tokens: Sequence[int]) -> None:
         """Give each live row its next token."""

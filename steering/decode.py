@@ -1,20 +1,22 @@
 """The decoding loop's forward passes: the model's own layers, with the edits between them.
 
 The rotary table, the padding mask and room for all keys and values are made once per batch. No hook is hung up: an edit
-is one addition where it belongs.
+is one addition where it belongs. On CUDA all steps but the first few are replays of one that was recorded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from lens import Lens, positions
-from lens.blocks import Cache, RowCache, normed, product, rotary_table, sight
+from lens.blocks import Cache, RowCache, StillCache, normed, product, rotary_table, sight
 from steering.edit import Site
+from steering.graph import ALIGNED, Repeated, pays
 from steering.shared import SharedCache
 from steering.steerer import Place, Shifts
 
@@ -24,7 +26,8 @@ Kept = dict[tuple[tuple[int, ...], ...], RowCache]
 """Beginnings that were read together, by their tokens, without any edit; the next batch may begin with the same."""
 MANY_ROWS = 32
 """From so many rows on, beginnings that rows share are read once for all of them in every step; below, a copy for each
-row costs less than the bookkeeping."""
+row costs less than the bookkeeping. Not where steps are replayed: that counts for more on a GPU, which reads copies
+fast."""
 
 
 class Decoder:
@@ -44,7 +47,9 @@ class Decoder:
         """`prefixes` are all but the last token of the prompts, read once each, with the edits of `shifts`; row r
         continues `prefix_of[r]`. `seen` is filled with what the edits did; `kept`, where it can be, with what was read.
         """
-        self._lens = lens
+        self._lens, self._left = lens, n_steps
+        self._still: StillCache | None = None
+        """Takes the place of the cache where steps are repeated."""
         lengths, n_rows = [len(tokens) for tokens in prefixes], len(prefix_of)
         self.n_read = max(lengths)
         """Positions that were read before the first step, padding included."""
@@ -52,13 +57,15 @@ class Decoder:
         self._positions = torch.tensor([lengths[i] for i in prefix_of], device=lens.device)
         self._mask: Tensor | None = None
         self._cache: Cache
-        if n_rows >= MANY_ROWS and n_rows >= 2 * len(prefixes):
+        replays = pays(lens.device, n_steps)
+        if n_rows >= MANY_ROWS and n_rows >= 2 * len(prefixes) and not replays:
             self._cache = self._shared(prefixes, prefix_of, n_steps, shifts, seen, kept)
             return
-        self._cache = self._read(prefixes, n_steps, shifts, seen)
+        room = n_steps + replays * (-(self.n_read + n_steps) % ALIGNED)
+        self._cache = self._read(prefixes, room, shifts, seen)
         if list(prefix_of) != list(range(n_rows)):
             self._cache.keep(torch.tensor(prefix_of, device=lens.device))
-        self._mask = _padding_mask(lens, self.n_read - self._positions, self.n_read + n_steps)
+        self._mask = _padding_mask(lens, self.n_read - self._positions, self.n_read + room)
 
     def _shared(
         self,
@@ -85,20 +92,44 @@ class Decoder:
 
     @torch.inference_mode()
     def step(self, tokens: Int[Tensor, "row"], shifts: Shifts, seen: Seen | None = None) -> Float[Tensor, "row vocab"]:
-        """Read each row's next token; logits of the one after. `seen` is filled with what the edits did."""
-        cos, sin = self._rotary
-        rotary = cos[self._positions][:, None], sin[self._positions][:, None]
+        """Read each row's next token; logits of the one after, which the next step may overwrite.
+
+        `seen` is filled with what the edits did. `shifts` are the same in every step, but for rows that were dropped.
+        """
+        self._left -= 1
+        if self._still is None and seen is None and pays(self._lens.device, self._left):
+            assert isinstance(self._cache, RowCache)
+            self._still, self._repeated = StillCache(self._cache, self._mask), Repeated()
+        if self._still is not None:
+            return self._repeated(partial(self._still_step, self._still, shifts), tokens)
         mask = None if self._mask is None else self._mask[..., : self._cache.filled + 1]
-        hidden = self._through(tokens[:, None], rotary, mask, self._cache, shifts, seen)
-        self._positions = self._positions + 1
-        return product(normed(hidden), self._lens.W_U).squeeze(1)
+        return self._logits(tokens, mask, self._cache, shifts, seen)
 
     @torch.inference_mode()
     def keep(self, rows: Int[Tensor, "kept"]) -> None:
         """Go on with these rows only."""
+        if self._still is not None:
+            self._cache.filled, self._still = int(self._still.filled), None
         self._cache.keep(rows)
         self._positions = self._positions[rows]
         self._mask = None if self._mask is None else self._mask[rows]
+
+    def _still_step(self, still: StillCache, shifts: Shifts, tokens: Int[Tensor, "row"]) -> Float[Tensor, "row vocab"]:
+        return self._logits(tokens, still.mask(), still, shifts)
+
+    def _logits(
+        self,
+        tokens: Int[Tensor, "row"],
+        mask: Tensor | None,
+        cache: Cache | StillCache,
+        shifts: Shifts,
+        seen: Seen | None = None,
+    ) -> Float[Tensor, "row vocab"]:
+        cos, sin = self._rotary
+        rotary = cos[self._positions][:, None], sin[self._positions][:, None]
+        hidden = self._through(tokens[:, None], rotary, mask, cache, shifts, seen)
+        self._positions += 1
+        return product(normed(hidden), self._lens.W_U).squeeze(1)
 
     def _read(self, prefixes: Sequence[Sequence[int]], n_steps: int, shifts: Shifts, seen: Seen | None) -> RowCache:
         """Some prefixes at once, padded on the left; behind them, room for so many steps."""
@@ -118,7 +149,7 @@ class Decoder:
         tokens: Int[Tensor, "row pos"],
         rotary: tuple[Tensor, Tensor],
         mask: Tensor | None,
-        cache: Cache,
+        cache: Cache | StillCache,
         shifts: Shifts,
         seen: Seen | None = None,
     ) -> Float[Tensor, "row pos d_model"]:
