@@ -69,13 +69,20 @@ def pyvene(model: OlmoForCausalLM, pushes: dict[int, Tensor]) -> Generate:
     return generate
 
 
-def answer(generate: Generate, prompt: list[int], n_rows: int, n_tokens: int) -> dict[str, Any]:
+def answer(generate: Generate, device: str, prompt: list[int], n_rows: int, n_tokens: int) -> dict[str, Any]:
     """Greedy tokens behind a prompt, and how long they took."""
-    rows = torch.tensor([prompt] * n_rows)
-    start = time.perf_counter()
+    start = clock()
+    rows = torch.tensor([prompt] * n_rows, device=device)
     written = generate(rows, max_new_tokens=n_tokens, do_sample=False, pad_token_id=0)
-    seconds = time.perf_counter() - start
+    seconds = clock() - start
     return {"seconds": seconds, "tokens": written[:, len(prompt) :].tolist()}
+
+
+def clock() -> float:
+    """Seconds, when all that a GPU was asked for is done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def main() -> None:
@@ -85,18 +92,20 @@ def main() -> None:
     asked.add_argument("pushes")
     asked.add_argument("--dtype", default="float32")
     asked.add_argument("--threads", type=int, default=1)
+    asked.add_argument("--device", default="cpu")
     given = asked.parse_args()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not pass for an answer
     torch.set_num_threads(given.threads)
     dtype = getattr(torch, given.dtype)
     model = OlmoForCausalLM.from_pretrained(given.folder, dtype=dtype, attn_implementation="sdpa").eval()
+    model.to(given.device)
     model.generation_config.eos_token_id = None  # no text ends: every road writes as many tokens
-    pushes = {int(layer): push.to(dtype) for layer, push in load_file(given.pushes).items()}
+    pushes = {int(layer): push.to(given.device, dtype) for layer, push in load_file(given.pushes).items()}
     generate = {"nnsight": nnsight, "pyvene": pyvene}[given.library](model, dict(sorted(pushes.items())))
     print(json.dumps({given.library: version(given.library)}), file=answers, flush=True)
     for line in sys.stdin:
-        print(json.dumps(answer(generate, **json.loads(line))), file=answers, flush=True)
+        print(json.dumps(answer(generate, given.device, **json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import subprocess
 import tempfile
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lens import Lens
-from steering import Doses, Row, Sampling, Shifts, generate, hooked
+from steering import Doses, Row, Sampling, Shifts, generate, graph, hooked
 
 PEER = Path(__file__).parent / "peer.py"
 Pushes = Mapping[int, Float[Tensor, "heads*d_head"]]
@@ -63,11 +64,18 @@ class Spread:
 
 def timed(write: Callable[[Task], list[list[int]]]) -> Road:
     def road(task: Task) -> Turn:
-        start = time.perf_counter()
+        start = clock()
         tokens = write(task)
-        return Turn(time.perf_counter() - start, tokens)
+        return Turn(clock() - start, tokens)
 
     return road
+
+
+def clock() -> float:
+    """Seconds, when all that a GPU was asked for is done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def interleaved(roads: Mapping[str, Road], task: Task, repeats: int) -> dict[str, list[float]]:
@@ -87,10 +95,10 @@ def reading_seconds(lens: Lens, repeats: int) -> float:
     """The least time in which this machine reads every weight once, which a token of one row cannot do without."""
 
     def read() -> float:
-        start = time.perf_counter()
+        start = clock()
         for weight in lens.model.parameters():
             weight.view(-1).view(torch.float32).sum()  # whatever the bytes stand for: float32 is summed fastest
-        return time.perf_counter() - start
+        return clock() - start
 
     with torch.inference_mode():
         return min(read() for _ in range(repeats))
@@ -118,6 +126,19 @@ def ours(lens: Lens, doses: Doses) -> Road:
     return timed(write)
 
 
+def without_graphs(road: Road) -> Road:
+    """The same road with no step recorded, each launched from Python."""
+
+    def write(task: Task) -> list[list[int]]:
+        graph.LEAST_STEPS, least = math.inf, graph.LEAST_STEPS
+        try:
+            return road(task).tokens
+        finally:
+            graph.LEAST_STEPS = least
+
+    return timed(write)
+
+
 def hugging_face(lens: Lens) -> Road:
     """transformers' `generate` with its cache; the caller has told it that no text ends."""
     return timed(partial(_generate, lens))
@@ -133,7 +154,7 @@ def pre_hooks(lens: Lens, pushes: Pushes) -> Road:
         with ExitStack() as undo:
             for layer, push in pushes.items():
                 o_proj = lens.model.model.layers[layer].self_attn.o_proj
-                undo.callback(o_proj.register_forward_pre_hook(hook_of(push.to(lens.dtype))).remove)
+                undo.callback(o_proj.register_forward_pre_hook(hook_of(push.to(lens.W_U))).remove)
             return _generate(lens, task)
 
     return timed(write)
@@ -146,7 +167,7 @@ def transformer_lens(lens: Lens, pushes: Pushes) -> Road:
         prompt = _prompts(lens, task)
         with ExitStack() as undo:
             for layer, push in pushes.items():
-                by_head = push.to(lens.dtype).view(lens.grid.n_heads, lens.grid.d_head)
+                by_head = push.to(lens.W_U).view(lens.grid.n_heads, lens.grid.d_head)
                 undo.enter_context(lens.on_heads(layer, partial(_last_moved, push=by_head)))
             bridge = lens._bridge
             settings = {"do_sample": False, "stop_at_eos": False, "return_type": "tokens", "verbose": False}
@@ -164,7 +185,7 @@ def peer(python: Path, library: str, lens: Lens, pushes: Pushes) -> Iterator[tup
         save_file({str(layer): push.contiguous() for layer, push in pushes.items()}, vectors)
         dtype = str(lens.dtype).removeprefix("torch.")
         command = [str(part) for part in (python, PEER, library, lens.checkpoint.folder.resolve(), vectors)]
-        command += ["--dtype", dtype, "--threads", str(lens.threads)]
+        command += ["--dtype", dtype, "--threads", str(lens.threads), "--device", lens.device.type]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdin is not None
             assert process.stdout is not None

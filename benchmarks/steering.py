@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Annotated, Any, Literal
@@ -38,7 +39,10 @@ ROOT = Path(__file__).parent.parent
 MODELS = Path(gettempdir()) / "hormesis-random-models"
 PROMPT = "The people next door are kind, and they"
 SIGMAS, STRENGTHS = 12.0, (0.0, 4.0, 8.0, 12.0)
+DRAWN = ("plain", "ours", "no graphs", "generate")
+"""Roads that are timed at temperature 1, too."""
 SizeName = Literal["demo", "60m", "1b"]
+Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -61,16 +65,21 @@ SIZES: dict[str, Size] = {
     "1b": Size("bfloat16", (1, 4), n_tokens=24, repeats=5, threads=2),
 }
 """demo is one of our checkpoints; the others have the shapes of the recipes and random weights."""
-TOLERANCE = {"float32": 0.0, "bfloat16": 0.1}
+ON_CUDA: dict[str, Size] = {
+    "demo": Size("float32", (1, 16), n_tokens=64, repeats=5, threads=4),
+    "60m": Size("float32", (1, 16), n_tokens=64, repeats=5, threads=4),
+    "1b": Size("bfloat16", (1, 16), n_tokens=64, repeats=3, threads=4),
+}
+TOLERANCE = {("cpu", "float32"): 0.0, ("cuda", "float32"): 0.001, ("cpu", "bfloat16"): 0.1, ("cuda", "bfloat16"): 0.1}
 """How far a road's token may be from our greedy choice, in standard deviations of the logits: bfloat16 rounds a push
-before `o_proj` and one behind it differently."""
+before `o_proj` and one behind it differently, and a GPU sums in another order in each kernel."""
 
 
 def measure_size(
-    name: SizeName, folder: Path, size: Size, peers: Mapping[str, Path], say: Callable[[str], None]
+    name: SizeName, folder: Path, device: Device, size: Size, peers: Mapping[str, Path], say: Callable[[str], None]
 ) -> dict[str, Any]:
     """All roads on one model, as plain values; `peers`: by library, the python that has it."""
-    lens = open_lens(str(folder), device="cpu", dtype=size.dtype, threads=size.threads)
+    lens = open_lens(str(folder), device=device, dtype=size.dtype, threads=size.threads)
     lens.eos, lens.model.generation_config.eos_token_id = -1, None  # no text ends: every road writes as many tokens
     steering = fit(Plan(), lens) if name == "demo" else random_iti(lens)
     doses, versions = steering.at(SIGMAS), {}
@@ -81,6 +90,8 @@ def measure_size(
         "pre-hooks": roads.pre_hooks(lens, pushes),
         "TransformerLens": roads.transformer_lens(lens, pushes),
     }
+    if device == "cuda":
+        steered["no graphs"] = roads.without_graphs(steered["ours"])
     with ExitStack() as processes:
         for library, python in peers.items():
             steered[library], versions[library] = processes.enter_context(roads.peer(python, library, lens, pushes))
@@ -92,7 +103,7 @@ def measure_size(
             everyone = {"plain": plain, **steered, "generate": theirs}
             races.append(race(everyone, Task(PROMPT, n_rows, size.n_tokens), size.repeats))
             say(f"{name}: {n_rows} row(s), drawn")
-            drawn = {"plain": plain, "ours": steered["ours"], "generate": theirs}
+            drawn = {name: everyone[name] for name in DRAWN if name in everyone}
             races.append(race(drawn, Task(PROMPT, n_rows, size.n_tokens, temperature=1.0), size.repeats))
     say(f"{name}: four strengths")
     return {
@@ -114,7 +125,7 @@ def agreement(
     lens: Lens, doses: Doses, unsteered: dict[str, Road], steered: dict[str, Road], size: Size
 ) -> dict[str, Any]:
     """That each road is steered as ours is, and that this could be seen if it were not."""
-    task, allowed = Task(PROMPT, 2, size.n_tokens), TOLERANCE[size.dtype]
+    task, allowed = Task(PROMPT, 2, size.n_tokens), TOLERANCE[lens.device.type, size.dtype]
     wrote = {name: road(task).tokens for name, road in (unsteered | steered).items()}
     misses = {
         name: max(roads.shortfall(lens, doses, PROMPT, tokens) for tokens in rows) for name, rows in wrote.items()
@@ -155,9 +166,11 @@ def together(lens: Lens, steering: Steering, size: Size) -> Spread:
     return Spread.of([apart / one for one, apart in zip(seconds["together"], seconds["apart"], strict=True)])
 
 
-def machine() -> dict[str, Any]:
+def machine(device: Device) -> dict[str, Any]:
     """What the figures depend on."""
     from importlib.metadata import version
+
+    import torch
 
     libraries = ("torch", "transformers", "transformer-lens")
     names = [line for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
@@ -166,6 +179,7 @@ def machine() -> dict[str, Any]:
         "n_cores": os.cpu_count(),
         "load_at_start": round(os.getloadavg()[0], 1),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in libraries}},
+        **({"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda} if device == "cuda" else {}),
     }
 
 
@@ -175,6 +189,7 @@ def _lines(file: Path) -> list[str]:
 
 def main(
     sizes: tuple[SizeName, ...] = ("demo",),
+    device: Device = "cpu",
     checkpoint: Path = ROOT / "checkpoints" / "demo-10",
     peers_python: Path | None = None,
     repeats: int | None = None,
@@ -187,6 +202,7 @@ def main(
 
     Args:
         sizes: Which models.
+        device: Where all roads compute.
         checkpoint: The one that demo stands for.
         peers_python: An environment's python that has nnsight and pyvene; without it they are left out.
         repeats: Turns of all roads, after one that is not counted; each size has its own default.
@@ -196,13 +212,15 @@ def main(
         as_json: File for the numbers.
     """
     peers = dict.fromkeys(("nnsight", "pyvene"), peers_python) if peers_python else {}
-    found: dict[str, Any] = {"machine": machine(), "sizes": []}
+    found: dict[str, Any] = {"machine": machine(device), "sizes": []}
+    say = partial(print, file=sys.stderr, flush=True)
     for name in sizes:
         asked = {"repeats": repeats, "n_tokens": n_tokens, "rows": rows}
-        size = Size(**{**asdict(SIZES[name]), **{key: value for key, value in asked.items() if value}})
+        by_default = (ON_CUDA if device == "cuda" else SIZES)[name]
+        size = Size(**{**asdict(by_default), **{key: value for key, value in asked.items() if value}})
         folder = checkpoint if name == "demo" else random_model(name, models, size.dtype)
-        found["sizes"].append(measure_size(name, folder, size, peers, lambda what: print(what, file=sys.stderr)))
-    if "demo" in sizes:
+        found["sizes"].append(measure_size(name, folder, device, size, peers, say))
+    if "demo" in sizes and device == "cpu":
         found["seconds"] = waiting_seconds(checkpoint, PROMPT, STRENGTHS)
     print(page(found))
     if as_json:

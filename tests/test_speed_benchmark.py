@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from benchmarks.roads import Road, Spread, Task
 from benchmarks.speed_page import page
 from benchmarks.steering import Size, agreement, race
 from lens import Checkpoint, Lens, open_lens
-from steering import Doses
+from lens.blocks import StillCache
+from steering import Doses, decode, graph
 
 DOCS = Path(__file__).parent.parent / "docs"
 PROMPT = "The people next door"
@@ -77,6 +79,17 @@ def test_others_are_handed_nothing_but_pushes_at_heads(endless: Lens, doses: Dos
     assert all(set(length.round(decimals=4).tolist()) <= {0.0, 2.0} for length in lengths)  # 4 strengths x sigma 0.5
 
 
+def test_a_road_without_graphs_is_the_same_road(endless: Lens, doses: Doses, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, task = [], Task(PROMPT, 2, 12)
+    monkeypatch.setattr(graph, "REPLAYING", {"cpu"})
+    monkeypatch.setattr(decode, "StillCache", lambda *args: made.append(args) or StillCache(*args))
+    ours = roads.ours(endless, doses)
+    plainly = roads.without_graphs(ours)(task).tokens
+    assert made == []
+    assert ours(task).tokens == plainly
+    assert len(made) == 1
+
+
 def test_roads_take_turns_and_a_ratio_is_one_of_a_repeat() -> None:
     turns: list[str] = []
 
@@ -99,6 +112,22 @@ def test_roads_take_turns_and_a_ratio_is_one_of_a_repeat() -> None:
 def test_a_spread_is_a_median_between_quartiles() -> None:
     assert Spread.of([5.0, 1.0, 2.0, 4.0, 3.0]) == Spread(3.0, 2.0, 4.0)
     assert Spread.of([7.0]) == Spread(7.0, 7.0, 7.0)
+
+
+def test_what_ran_on_a_gpu_has_a_section_of_its_own() -> None:
+    found = json.loads((DOCS / "performance.json").read_text())
+    there = {"machine": {**found["machine"], "gpu": "GPU of tests", "cuda": "13.0"}, "sizes": found["sizes"][:1]}
+    there = copy.deepcopy(there)
+    for one in there["sizes"][0]["races"]:
+        one["roads"]["no graphs"] = one["roads"]["plain"]
+    without, both = page({**found, "on_gpu": None}), page({**found, "on_gpu": there})
+    assert "Nothing was\ntimed on a GPU yet" in without
+    assert "a GPU yet" not in both
+    section = both.split("## On a GPU\n")[1].split("## Gathering")[0]
+    assert section.count("### demo:") == 1
+    assert "GPU of tests, CUDA 13.0" in section
+    assert section.count("without CUDA graphs, 1 row") == 1
+    assert "| our loop, steered, no graphs |" in section
 
 
 def test_the_page_is_what_its_numbers_say() -> None:
