@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 Rotary = tuple[Float[Tensor, "row pos 1 d_head"], Float[Tensor, "row pos 1 d_head"]]
 """Cosines and signed sines of each row's positions."""
-ONEDNN, LARGE = torch.backends.mkldnn.is_available(), 2**20
-"""LARGE: multiplications from which oneDNN is faster."""
+ONEDNN, LARGE, HEAVY = torch.backends.mkldnn.is_available(), 2**20, 2**18
+"""From so many multiplications on oneDNN is faster (LARGE); on several threads, from so many weights on (HEAVY)."""
 SHORT = 64
 """Positions up to which plain products are faster on a CPU than the fused kernel, which its threads hardly share."""
 
@@ -198,9 +198,10 @@ def product(
     """x · weightᵀ + bias. In float32 on a CPU, oneDNN multiplies, which torch keeps for other formats and `compile`.
 
     On an AMD EPYC it is 1.2 to 3 times as fast as the library behind `linear`, and reads a large weight on two threads
-    where that one uses one; below LARGE its calls cost more than they save. No gradients.
+    where that one uses one; below, its calls cost more than they save. No gradients.
     """
-    if ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() * len(weight) >= LARGE:
+    pays = x.numel() * len(weight) >= LARGE or (weight.numel() >= HEAVY and torch.get_num_threads() > 1)
+    if pays and ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32:
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return linear(x, weight, bias)
 

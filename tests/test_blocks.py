@@ -36,6 +36,25 @@ def test_large_and_small_products_are_not_made_alike() -> None:
     assert blocks.ONEDNN, "this machine would not test what it is meant to"
 
 
+def test_a_heavy_weight_is_read_on_several_threads() -> None:
+    one_row, weight = drawn(1, 1, 512), drawn(1024, 512)
+    assert one_row.numel() * len(weight) < LARGE
+    assert weight.numel() >= blocks.HEAVY
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = product(one_row, weight)
+        torch.set_num_threads(2)
+        shared, small = product(one_row, weight), product(one_row, weight[:100])
+        expected, of_small = linear(one_row, weight), linear(one_row, weight[:100])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(alone, expected)
+    assert torch.equal(small, of_small)
+    assert not torch.equal(shared, expected), "another library adds in another order"
+    assert_close(shared, expected, rtol=0, atol=1e-4)
+
+
 @pytest.fixture(scope="module")
 def demo() -> Lens:
     """Wide enough for sums to be rounded otherwise."""
