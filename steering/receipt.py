@@ -136,15 +136,16 @@ def _at_one_place(
     own = torch.stack([_change(edit, x) for edit in edits])
     eps = torch.finfo(lens.dtype).eps
     slack = eps * before.abs()
-    summed = SUMMED * (strengths.abs() * torch.stack([_terms(edit, x) for edit in edits])).sum(dim=0)
-    if site.where == "heads":
-        W_O = o_proj(lens, site.layer).weight.detach().float().cpu()
-        if not all(edit.is_push for edit in edits):  # the product itself is rounded, term by term
-            slack = slack + eps * linear((strengths * own).sum(dim=0).abs(), W_O.abs())
-        own, summed = linear(own, W_O), linear(summed, W_O.abs())
+    W_O = o_proj(lens, site.layer).weight.detach().float().cpu() if site.where == "heads" else None
+    if not all(edit.is_push for edit in edits):  # it is computed from x, and rounded term by term
+        summed = SUMMED * (strengths.abs() * torch.stack([_terms(edit, x) for edit in edits])).sum(dim=0)
+        if W_O is not None:
+            summed = linear(summed + eps * (strengths * own).sum(dim=0).abs(), W_O.abs())
+        slack = slack + summed
+    own = own if W_O is None else linear(own, W_O)
     requested, measured = (strengths * own).sum(dim=0), after - before
     rounded = 2 * eps * (strengths * own).abs().sum(dim=0)  # edits that oppose each other round one by one
-    slack = slack + summed + rounded + 1e-5 * requested.norm(dim=-1, keepdim=True)
+    slack = slack + rounded + 1e-5 * requested.norm(dim=-1, keepdim=True)
     if bool((miss := (measured - requested).abs() - slack).isnan().any() or (miss > 0).any()):
         row = int(miss.nan_to_num(nan=torch.inf).amax(dim=-1).argmax())
         asked, arrived = requested[row].norm().item(), measured[row].norm().item()
@@ -162,8 +163,6 @@ def _change(edit: Edit, x: Float[Tensor, "row d"]) -> Float[Tensor, "row d"]:
 
 def _terms(edit: Edit, x: Float[Tensor, "row d"]) -> Float[Tensor, "row d"]:
     """How much is added up to make a change: of a small difference of large terms, rounding leaves less."""
-    if edit.is_push:
-        return torch.zeros_like(x)
     parts = (edit.change.constant, edit.change.scale, edit.change.left, edit.change.right)
     return Affine(*(None if part is None else part.abs() for part in parts))(x.abs())  # type: ignore[arg-type]
 
