@@ -25,7 +25,7 @@ machine. Ratios are medians of those within a repeat, with their quartiles. Read
 nothing else, is what no loop can beat with one row: where that is less than an aim, the aim is out of reach."""
 NOT_YET = """ Nothing was
 timed on a GPU yet. On an NVIDIA H200 (torch 2.11, CUDA 13.0) 11 of the 17 checks of `python -m benchmarks.on_gpu` held
-for demo-10: logits as on the CPU to 8e-6, replayed steps as plain ones to the last bit. The other six ended at a receipt
+for demo-10: logits as on the CPU to 8e-6, replayed steps as plain ones to the last bit. The other six ended at receipts
 that allowed for too little rounding; that is mended, and not yet seen on a GPU."""
 ON_A_GPU = """## On a GPU
 

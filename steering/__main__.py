@@ -24,7 +24,17 @@ from steering.bake import check_free, check_plan
 from steering.calibrate import Calibration
 from steering.dose import Doses
 from steering.generate import Row, Step, stream
-from steering.options import Choice, Machine, asked_in_words, bought, prompts_from, rows_for, strengths_for, text_of
+from steering.options import (
+    Choice,
+    Machine,
+    asked_in_words,
+    bought,
+    planned,
+    prompts_from,
+    rows_for,
+    strengths_for,
+    text_of,
+)
 from steering.receipt import Receipt, ShiftMissed
 from steering.sampling import Sampling
 from steering.shown import json_lines, page
@@ -43,6 +53,7 @@ def generate(
     prompts: str | None = None,
     sigmas: Annotated[tuple[float, ...] | None, tyro.conf.arg(aliases=["--strengths"], metavar="STRENGTH ...")] = None,
     nats: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="NATS ...")] = None,
+    also: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PLAN@STRENGTH ...")] = (),
     n: int = 1,
     prompting: bool = False,
     unmasked: bool = False,
@@ -63,6 +74,8 @@ def generate(
         sigmas: Strengths in the method's own unit (of iti: standard deviations along each direction); positive
             detoxifies, 0 is the plain model. Default: 0 4 8 12 (iti), 0 1 2 (caa), 0 1.
         nats: Strengths that cost so many nats per token on ordinary prose instead; 0 is the plain model.
+        also: More plans that act beside the first, in every text but the plain one's: a method on the same probes, or
+            a plan's file, such as caa@1 or plan.json@8. What they cost is not in --nats.
         n: Texts for each prompt and strength.
         prompting: Add the prompting baseline: the plain model, asked in words.
         unmasked: Show slurs and insults in full; JSON always does.
@@ -75,7 +88,7 @@ def generate(
         machine: What it is computed on.
     """
     plan, sampling = choice(seed), Sampling(temperature, top_p, max_tokens, seed)
-    asked = strengths_for(plan, sigmas, nats)
+    asked, others = strengths_for(plan, sigmas, nats), [planned(word, plan) for word in also]
     beginnings = [*prompt, *(prompts_from(prompts) if prompts else ())]
     if not beginnings:
         raise ValueError('There is no prompt. Write one behind the checkpoint, or give a file: --prompts FILE, or "-".')
@@ -84,7 +97,9 @@ def generate(
     doses: list[Doses] = [()] * len(asked)
     if any(asked):
         steering = methods.fit(plan, lens, on_progress=fitting)
-        doses = [steering.at(one) for one in (bought(lens, steering, asked, tries) if nats else asked)]
+        strengths = bought(lens, steering, asked, tries) if nats else asked
+        beside = [dose for other, one in others for dose in methods.fit(other, lens, on_progress=fitting).at(one)]
+        doses = [(*steering.at(one), *(beside if one else ())) for one in strengths]
     doses += [asked_in_words(lens)] * prompting
     rows = rows_for(lens, beginnings, n, doses, sampling)
     write(lens, rows, sampling, as_json, str if unmasked else partial(mask, lexicon=Lexicon.builtin()))

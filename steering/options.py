@@ -70,6 +70,23 @@ class Choice:
         return replace(base, **changes)
 
 
+def planned(word: str, beside: Plan) -> tuple[Plan, float]:
+    """What "caa@1" or "more.json@8" asks for, at a strength: a method on the first plan's probes, or a plan's file."""
+    name, at, strength = word.rpartition("@")
+    if not at or not _is_number(strength):
+        raise ValueError(f"--also takes plans with their strengths, such as caa@1 or plan.json@8; got {word!r}.")
+    plan = Choice(Path(name))() if name.endswith(".json") else Plan(name, beside.probes, seed=beside.seed)
+    return plan, plan.checked(float(strength))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class Machine:
     """What the model computes on."""

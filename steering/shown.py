@@ -33,6 +33,13 @@ def title(row: Row) -> str:
     return f"— {' + '.join(words) or 'plain'}{f', sample {row.sample}' * bool(row.sample)} —"
 
 
+def strengths(row: Row) -> dict[str, float]:
+    """By method; where two plans have one method, by the whole plan."""
+    methods = [dose.steering.plan.method for dose in row.doses]
+    twice = len(set(methods)) < len(methods)
+    return {str(dose.steering.plan) if twice else dose.steering.plan.method: dose.strength for dose in row.doses}
+
+
 def harmless(text: str) -> str:
     """What a model writes may hold orders that a terminal would obey; every other character is shown."""
     return ORDERS.sub("\ufffd", text.replace("\t", " "))
@@ -44,7 +51,7 @@ def json_lines(rows: Sequence[Row], step: Step, sampling: Sampling) -> str:
         json.dumps(
             {
                 "prompt": row.prompt,
-                "strengths": {dose.steering.plan.method: dose.strength for dose in row.doses},
+                "strengths": strengths(row),
                 "sample": row.sample,
                 "text": text,
                 "n_tokens": n_tokens,

@@ -117,6 +117,22 @@ def test_a_plan_comes_from_a_file_from_options_or_from_both(lens: Lens, run, tmp
     assert asked(layered[0]) == Plan("caa", probes="other", layers=(2, 0), seed=2)
 
 
+def test_plans_add_up(lens: Lens, run, tmp_path: Path) -> None:
+    more = Plan("iti", probes="other", heads="L1H2")
+    (tmp_path / "more.json").write_text(more.to_json())
+    also = ["--also", "caa@1", f"{tmp_path}/more.json@-3"]
+    plain, both = lines(run("generate", PROMPT, "--sigmas", 0, 8, *also, *OURS_IN_WORDS, *SHORT, "--json"))
+    doses = fit(OURS, lens).at(8) + fit(Plan("caa", OURS.probes, seed=OURS.seed), lens).at(1) + fit(more, lens).at(-3)
+    (expected,) = generate(lens, [Row(PROMPT, doses)], SAMPLING)
+    assert both["text"] == expected.text
+    assert both["receipt"]["doses"] == json.loads(json.dumps(expected.receipt.to_dict()))["doses"]
+    assert list(both["strengths"].values()) == [8, 1, -3], "two plans of one method are told apart"
+    assert plain["text"] == generate(lens, [Row(PROMPT)], SAMPLING)[0].text
+    assert plain["strengths"] == {"iti": 0}
+    shown = run("generate", PROMPT, "--sigmas", 0, 8, *also, *OURS_IN_WORDS, *SHORT)
+    assert "— 8 sigmas + " in shown
+
+
 def test_every_part_of_a_plan_is_an_option(run, capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("generate", "calibrate", "fit", "bake"):
         with pytest.raises(SystemExit, match="0"):
@@ -253,6 +269,12 @@ def test_what_cannot_be_baked_is_refused_before_anything_is_opened(
         ([PROMPT, "--method", "prompting", "--nats", 0.5], "on or off"),
         ([PROMPT, "--method", "prefix"], "was not trained with prefixes"),
         ([PROMPT, "--n", 0, "--sigmas", 0], "--n is a number of texts"),
+        ([PROMPT, "--sigmas", 8, "--also", "caa"], r"plans with their strengths, such as caa@1 .* got 'caa'"),
+        ([PROMPT, "--sigmas", 8, "--also", "caa@much"], "got 'caa@much'"),
+        ([PROMPT, "--sigmas", 8, "--also", "act@3"], "A strength of .* from 0 to 1"),
+        ([PROMPT, "--sigmas", 8, "--also", "caa@nan"], "A strength of .* got nan"),
+        ([PROMPT, "--sigmas", 8, "--also", "x@1"], "method is one of 'iti', "),
+        ([PROMPT, "--sigmas", 8, "--also", "/nowhere/plan.json@1"], r"/nowhere/plan\.json: No such file"),
         ([PROMPT, "--plan", "/nowhere/plan.json"], r"/nowhere/plan\.json: No such file"),
         ([PROMPT, "--prompts", "/nowhere"], "/nowhere: No such file"),
         (["--sigmas", 0], "There is no prompt"),
