@@ -15,10 +15,13 @@ from hashlib import blake2b
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, threshold_
 
 AT_ONCE = 2**18
 """Numbers that a CPU goes over at once: they stay in its cache, and their memory is not asked for anew each time."""
+
+NOTHING = 1e-30
+"""In place of 0, whose logarithm takes a processor ten times as long as that of another number."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,7 @@ def next_tokens(
             tempered = _tempered(some, sampling)
             winners.append(_largest((tempered.unflatten(0, (len(shared), -1)) + shared[:, None]).flatten(0, 1)))
             if top_p < 1:
-                probability = tempered.softmax(dim=-1)
-                outside.append(_outside(probability, probability.gather(-1, winners[-1][:, None]), top_p))
+                outside.append(_outside(tempered, winners[-1], top_p))
     found = torch.cat(winners)
     if top_p < 1:
         _ask_again(found, torch.cat(outside).nonzero()[:, 0], logits, noise, sampling)
@@ -108,15 +110,12 @@ def _ask_again(
     found: Int[Tensor, "batch"], rows: Int[Tensor, "left"], logits: Tensor, noise: Tensor, sampling: Sampling
 ) -> None:
     """Replace the winners of `rows`, which are outside the top-p set, by the best inside."""
-    tempered, n_each = _tempered(logits[rows], sampling), len(logits) // len(noise)
-    probability, scores = tempered.softmax(dim=-1), tempered + noise[rows // n_each]
-    own = probability.gather(-1, found[rows][:, None])
+    tempered, chances = _tempered(logits[rows], sampling), noise[rows // (len(logits) // len(noise))]
     while len(rows):
-        scores = scores.masked_fill_(probability <= own, -math.inf)
-        found[rows] = winners = _largest(scores)
-        own = probability.gather(-1, winners[:, None])
-        left = _outside(probability.clone(), own, sampling.top_p)
-        rows, probability, scores, own = rows[left], probability[left], scores[left], own[left]
+        above, _ = _above(tempered, found[rows])
+        found[rows] = winners = _largest(above.log_().add_(chances))
+        left = _outside(tempered, winners, sampling.top_p)
+        rows, tempered, chances = rows[left], tempered[left], chances[left]
 
 
 def _tempered(logits: Float[Tensor, "batch vocab"], sampling: Sampling) -> Float[Tensor, "batch vocab"]:
@@ -124,11 +123,23 @@ def _tempered(logits: Float[Tensor, "batch vocab"], sampling: Sampling) -> Float
 
 
 def _outside(
-    probability: Float[Tensor, "batch vocab"], own: Float[Tensor, "batch 1"], top_p: float
+    tempered: Float[Tensor, "batch vocab"], winners: Int[Tensor, "batch"], top_p: float
 ) -> Bool[Tensor, "batch"]:
-    """Whether the tokens more probable than a row's own hold top_p or more together; spoils `probability`."""
-    excess = probability.sub_(own).relu_()
-    return excess.sum(dim=-1) + own[:, 0] * excess.sign_().sum(dim=-1) >= top_p
+    """Whether the tokens more probable than a row's winner hold top_p or more together."""
+    above, own = _above(tempered, winners)
+    return above.sum(dim=-1) * own >= top_p
+
+
+def _above(
+    tempered: Float[Tensor, "batch vocab"], winners: Int[Tensor, "batch"]
+) -> tuple[Float[Tensor, "batch vocab"], Float[Tensor, "batch"]]:
+    """Probabilities of the tokens more probable than a row's winner, relative to its own; and its own.
+
+    That is never 0: noise moves no token so far. The others get what neither adds up to anything nor wins.
+    """
+    probability = tempered.softmax(dim=-1)
+    own = probability.gather(-1, winners[:, None])
+    return threshold_(probability.div_(own), 1.0, NOTHING), own[:, 0]
 
 
 def _largest(x: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch"]:
