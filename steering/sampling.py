@@ -7,7 +7,6 @@ one prompt only from the place where their distributions call for it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
