@@ -80,14 +80,20 @@ class Lens:
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a prompt, nothing put in front of it."""
-        (tokens,) = self.encode_all([text])
-        if not tokens:
-            raise EmptyPrompt("The text is empty. Write at least one word.")
-        if len(tokens) > self.n_context:
-            raise PromptTooLong(
-                f"The text has {len(tokens)} tokens; {self.checkpoint.name} reads at most {self.n_context}. Shorten it."
-            )
-        return tokens
+        return self.encode_prompts([text])[0]
+
+    def encode_prompts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of several, each refused if it has none or more than the model reads."""
+        found = self.encode_all(texts)
+        for tokens in found:
+            if not tokens:
+                raise EmptyPrompt("The text is empty. Write at least one word.")
+            if len(tokens) > self.n_context:
+                raise PromptTooLong(
+                    f"The text has {len(tokens)} tokens; {self.checkpoint.name} reads at most {self.n_context}. "
+                    "Shorten it."
+                )
+        return found
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of many texts, whatever their length."""

@@ -48,13 +48,15 @@ class Batch:
 
     def __init__(self, lens: Lens, rows: Sequence[Row], sampling: Sampling, kept: Kept | None = None) -> None:
         """`kept` holds what the batch before has read, and then what this one has."""
-        tokens_of = {text: encoded(lens, text, sampling) for text in dict.fromkeys(row.read for row in rows)}
+        texts = list(dict.fromkeys(row.read for row in rows))
+        tokens_of = dict(zip(texts, encoded(lens, texts, sampling), strict=True))
         prompts = [tokens_of[row.read] for row in rows]
         self._lens, self._sampling, self._rows = lens, sampling, rows
         self._shifts = Shifts(lens, [row.doses for row in rows])
         self._room = [min(sampling.max_tokens, lens.n_context - len(prompt)) for prompt in prompts]
         self._unreal = (~lens.real_tokens).nonzero()[:, 0].to(lens.device)
-        tokens_of |= {text: lens.encode(text) for text in {row.prompt for row in rows} - tokens_of.keys()}
+        if unread := list({row.prompt for row in rows} - tokens_of.keys()):
+            tokens_of |= zip(unread, lens.encode_prompts(unread), strict=True)
         chances, self._noise_of = _distinct([(row.prompt, row.sample) for row in rows])
         self._noises = [noise_of(sampling.seed, tokens_of[prompt], sample) for prompt, sample in chances]
         """Chance of each (prompt, sample); `_noise_of` says which one each row has."""
@@ -190,20 +192,21 @@ class Batch:
         self._noises, self._noise_of = _distinct([self._noises[self._noise_of[i]] for i in places])
 
 
-def encoded(lens: Lens, prompt: str, sampling: Sampling) -> list[int]:
-    """A prompt's tokens, refused where no token fits behind them."""
+def encoded(lens: Lens, prompts: Sequence[str], sampling: Sampling) -> list[list[int]]:
+    """Prompts' tokens, refused where no token fits behind them."""
     if sampling.max_tokens >= lens.n_context:
         raise ValueError(
             f"{lens.checkpoint.name} reads and writes at most {lens.n_context} tokens together, so max_tokens is at "
             f"most {lens.n_context - 1}; got {sampling.max_tokens}."
         )
-    tokens = lens.encode(prompt)
-    if len(tokens) > lens.n_context - 1:
-        raise ValueError(
-            f"The prompt fills the context: it has {len(tokens)} tokens, and {lens.checkpoint.name} reads and writes "
-            f"at most {lens.n_context} together. Shorten it."
-        )
-    return tokens
+    found = lens.encode_prompts(prompts) if prompts else []
+    for tokens in found:
+        if len(tokens) > lens.n_context - 1:
+            raise ValueError(
+                f"The prompt fills the context: it has {len(tokens)} tokens, and {lens.checkpoint.name} reads and "
+                f"writes at most {lens.n_context} together. Shorten it."
+            )
+    return found
 
 
 def _distinct(things: Sequence[T]) -> tuple[list[T], list[int]]:

@@ -127,7 +127,7 @@ def rows_for(lens: Lens, prompts: Sequence[str], n: int, doses: Sequence[Doses],
     for number, prompt in enumerate(prompts, start=1):
         for one in doses:
             try:
-                encoded(lens, Row(prompt, one).read, sampling)
+                encoded(lens, [Row(prompt, one).read], sampling)
             except ValueError as error:
                 raise ValueError(f"Prompt {number} of {len(prompts)}: {error}") from error
     return [Row(prompt, one, sample) for prompt in prompts for sample in range(n) for one in doses]
