@@ -136,8 +136,14 @@ def _at_one_place(
     own = torch.stack([_change(edit, x) for edit in edits])
     eps = torch.finfo(lens.dtype).eps
     slack = eps * before.abs()
-    W_O = o_proj(lens, site.layer).weight.detach().float().cpu() if site.where == "heads" else None
-    if not all(edit.is_push for edit in edits):  # it is computed from x, and rounded term by term
+    W_O, pushed = None, all(edit.is_push for edit in edits)
+    if site.where == "heads":
+        W_O = o_proj(lens, site.layer).weight.detach()
+        if pushed:  # a few heads of many: the others' columns need not be looked at
+            touched = (own != 0).flatten(0, 1).any(dim=0)
+            own, W_O = own[..., touched], W_O[:, touched.to(W_O.device)]
+        W_O = W_O.float().cpu()
+    if not pushed:  # it is computed from x, and rounded term by term
         summed = SUMMED * (strengths.abs() * torch.stack([_terms(edit, x) for edit in edits])).sum(dim=0)
         if W_O is not None:
             summed = linear(summed + eps * (strengths * own).sum(dim=0).abs(), W_O.abs())
