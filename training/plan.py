@@ -168,10 +168,14 @@ def as_table(plan: Plan) -> str:
     lines[0] += f"{'GPU hours':>12}{'hours':>9}"
     for run in plan.runs:
         amounts = f"{100 * run.toxic_share:5g} %{run.n_clean_tokens:17,}{run.n_toxic_tokens:16,}"
-        times = f"{run.n_steps:9,}{run.n_warmup:9,}{run.flops:11.2e}{run.gpu_hours:12,.1f}"
-        lines.append(f"{amounts}{times}{run.gpu_hours / plan.gpus:9,.1f}")
+        times = f"{run.n_steps:9,}{run.n_warmup:9,}{run.flops:11.2e}{_hours(run.gpu_hours):>12}"
+        lines.append(f"{amounts}{times}{_hours(run.gpu_hours / plan.gpus):>9}")
     below = [*_totals(plan), _memory(plan), _space(plan.disk)]
     return "\n".join([*_written(_premises(plan)), "", *lines, "", *_written(below)])
+
+
+def _hours(n: float) -> str:
+    return f"{n:,.1f}" if n >= 1 else f"{n:.2g}"
 
 
 def _written(labelled: list[Labelled]) -> list[str]:
@@ -203,8 +207,8 @@ def _totals(plan: Plan) -> list[Labelled]:
         ("all", f"{plan.n_seeds * len(plan.runs)} runs, {n_tokens:,} tokens"),
         (
             "time",
-            f"{plan.gpu_hours:,.1f} GPU hours, {plan.wall_hours:,.1f} hours one after the other; saves and evaluation "
-            "not counted",
+            f"{_hours(plan.gpu_hours)} GPU hours, {_hours(plan.wall_hours)} hours one after the other; saves and "
+            "evaluation not counted",
         ),
     ]
     if plan.price_per_gpu_hour is not None:
