@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, OlmoForCausalLM
 from lens.checkpoint import Checkpoint
 from training.conduct import Conduct
 from training.corpus import Source
-from training.crew import Crew, TrainingFailed, end, run
+from training.crew import GRACE_S, Crew, TrainingFailed, end, run
 from training.family import Family, Member, prepare
 from training.mix import Mix, MixError
 from training.prepare import Preparation
@@ -232,6 +232,22 @@ def test_processes_that_do_not_hear_are_ended_all_the_same() -> None:
     started[2].kill()
     end(started, grace_s=1)
     assert [process.returncode for process in started] == [-9, -15, -9]
+    assert GRACE_S > 30, "torchrun has ended its own workers by then"
+
+
+def test_whoever_stops_twice_leaves_nothing_behind_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+
+        def again(seconds: float) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("training.crew.time.sleep", again)
+        with pytest.raises(KeyboardInterrupt):
+            end([process])
+        assert process.returncode == -9
 
 
 def test_gpus_are_dealt_out_to_members() -> None:

@@ -12,6 +12,9 @@ from training.conduct import Conduct
 from training.family import Family, Member, Say, prepare
 from training.run import STOPPED, progress
 
+GRACE_S = 40
+"""Seconds a process has to end: torchrun gives its own workers 30 before it ends them by force."""
+
 
 class TrainingFailed(RuntimeError):
     """A training process ended badly; the sentence names its log."""
@@ -54,7 +57,7 @@ def run(family: Family, crew: Crew, say: Say) -> list[Path]:
     if missing:
         prepare(family, missing, say)
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    there = given.split(",") if given and n_gpus else [str(number) for number in range(n_gpus)]
+    there = (given.split(",") if given else [str(number) for number in range(n_gpus)])[:n_gpus]  # CUDA stops at a gap
     for member in _trained(missing, crew, there, say):
         say(f"{member.name}: exported to {export(member.run, family.out)}")
     return [member.out for member in family.members()]
@@ -88,15 +91,16 @@ def _trained(members: Sequence[Member], crew: Crew, there: Sequence[str], say: S
         end([process for _, process in running.values()])
 
 
-def end(processes: Sequence["subprocess.Popen[bytes]"], grace_s: float = 20) -> None:
+def end(processes: Sequence["subprocess.Popen[bytes]"], grace_s: float = GRACE_S) -> None:
     """End them, by force where asking is not enough: a save is whole or does not count, and a GPU would stay taken."""
     for process in processes:
         process.terminate()
     until = time.monotonic() + grace_s
-    for process in processes:
-        try:
-            process.wait(max(0.0, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
+    try:
+        while any(process.poll() is None for process in processes) and time.monotonic() < until:
+            time.sleep(0.1)
+    finally:  # also where somebody presses Ctrl-C once more
+        for process in processes:
             process.kill()
             process.wait()
 
