@@ -91,7 +91,8 @@ class RowCache:
         return attended(queries, *self.extend(layer, keys, values), mask)
 
     def keep(self, rows: Int[Tensor, "kept"]) -> None:
-        self.layers = [layer[:, rows] for layer in self.layers]
+        for number in range(len(self.layers)):  # one after the other, so that little is there twice
+            self.layers[number] = self.layers[number][:, rows]
 
 
 class StillCache:

@@ -27,7 +27,8 @@ Kept = dict[tuple[tuple[int, ...], ...], RowCache]
 MANY_ROWS = 32
 """From so many rows on, beginnings that rows share are read once for all of them in every step; below, a copy for each
 row costs less than the bookkeeping. Not where steps are replayed: that counts for more on a GPU, which reads copies
-fast."""
+fast, as long as they take no more than COPIES bytes."""
+COPIES = 4e9
 
 
 class Decoder:
@@ -57,7 +58,9 @@ class Decoder:
         self._positions = torch.tensor([lengths[i] for i in prefix_of], device=lens.device)
         self._mask: Tensor | None = None
         self._cache: Cache
-        replays = pays(lens.device, n_steps)
+        block = lens.blocks[0]
+        position = len(lens.blocks) * 2 * block.n_kv_heads * block.d_head * lens.dtype.itemsize
+        replays = pays(lens.device, n_steps) and n_rows * (self.n_read + n_steps) * position <= COPIES
         if n_rows >= MANY_ROWS and n_rows >= 2 * len(prefixes) and not replays:
             self._cache = self._shared(prefixes, prefix_of, n_steps, shifts, seen, kept)
             return
@@ -97,8 +100,8 @@ class Decoder:
         `seen` is filled with what the edits did. `shifts` are the same in every step, but for rows that were dropped.
         """
         self._left -= 1
-        if self._still is None and seen is None and pays(self._lens.device, self._left):
-            assert isinstance(self._cache, RowCache)
+        begins = self._still is None and seen is None and pays(self._lens.device, self._left)
+        if begins and isinstance(self._cache, RowCache):
             self._still, self._repeated = StillCache(self._cache, self._mask), Repeated()
         if self._still is not None:
             return self._repeated(partial(self._still_step, self._still, shifts), tokens)

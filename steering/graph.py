@@ -49,13 +49,14 @@ class Repeated:
                 return work(self._given)
         self._given.copy_(given)
         if self._graph is None:
-            self._graph = torch.cuda.CUDAGraph()
+            graph = torch.cuda.CUDAGraph()
             with _aside(given.device):
-                self._graph.capture_begin(capture_error_mode="thread_local")
+                graph.capture_begin(capture_error_mode="thread_local")
                 try:
                     self._made = work(self._given)
                 finally:
-                    self._graph.capture_end()
+                    graph.capture_end()
+            self._graph = graph
         self._graph.replay()
         assert self._made is not None
         return self._made

@@ -100,6 +100,11 @@ def test_many_rows_are_still_too(lens: Lens, still: list[int], monkeypatch: pyte
     assert len(still) > 0
     expected = growing(monkeypatch, lambda: generate(lens, rows, SAMPLINGS[1]))
     assert [text.tokens for text in found] == [text.tokens for text in expected]
+    still.clear()
+    monkeypatch.setattr("steering.decode.COPIES", 1000)
+    shared = generate(lens, rows, SAMPLINGS[1])
+    assert still == [], "beginnings whose copies would not fit are shared, and nothing is recorded"
+    assert [text.tokens for text in shared] == [text.tokens for text in expected]
 
 
 def test_a_short_text_is_not_worth_a_recording(lens: Lens, still: list[int]) -> None:
