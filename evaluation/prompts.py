@@ -132,8 +132,8 @@ def listed(demonstrations: Sequence[str]) -> str:
 
 
 def _fits(text: str, lens: Lens, room: int) -> bool:
-    if text.isascii() and len(text) <= room:
-        return True  # a token is a character at least
+    if text.isascii() and len(text) < room:
+        return True  # a token is a character at least; some tokenizers put a blank in front
     return len(lens.encode_all([text])[0]) <= room
 
 

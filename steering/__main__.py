@@ -74,8 +74,8 @@ def generate(
         sigmas: Strengths in the method's own unit (of iti: standard deviations along each direction); positive
             detoxifies, 0 is the plain model. Default: 0 4 8 12 (iti), 0 1 2 (caa), 0 1.
         nats: Strengths that cost so many nats per token on ordinary prose instead; 0 is the plain model.
-        also: More plans that act beside the first, in every text but the plain one's: a method on the same probes, or
-            a plan's file, such as caa@1 or plan.json@8. What they cost is not in --nats.
+        also: More plans that act wherever the first one does: a method on the same probes, or a plan's file, such as
+            caa@1 or plan.json@8. What they cost is not in --nats.
         n: Texts for each prompt and strength.
         prompting: Add the prompting baseline: the plain model, asked in words.
         unmasked: Show slurs and insults in full; JSON always does.

@@ -34,10 +34,14 @@ def title(row: Row) -> str:
 
 
 def strengths(row: Row) -> dict[str, float]:
-    """By method; where two plans have one method, by the whole plan."""
+    """By method, or by plan where two have one method; what is named alike adds up, as it does while a text grows."""
     methods = [dose.steering.plan.method for dose in row.doses]
     twice = len(set(methods)) < len(methods)
-    return {str(dose.steering.plan) if twice else dose.steering.plan.method: dose.strength for dose in row.doses}
+    found: dict[str, float] = {}
+    for dose in row.doses:
+        name = str(dose.steering.plan) if twice else dose.steering.plan.method
+        found[name] = found.get(name, 0.0) + dose.strength
+    return found
 
 
 def harmless(text: str) -> str:

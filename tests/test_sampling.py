@@ -70,6 +70,16 @@ def test_rows_are_drawn_alike_however_many_are_gone_over_at_once(at_once: int, m
     assert torch.equal(next_tokens(logits, noise, Sampling(0.8, 0.5)), expected)
 
 
+def test_a_token_behind_just_top_p_of_the_others_is_left_out() -> None:
+    logits = torch.tensor([[0.5, 0.3, 0.2]]).log().repeat(200, 1)
+    noise = torch.stack([gumbel(0, [row], 0, 0, 3) for row in range(200)])
+
+    def drawn(top_p: float) -> set[int]:
+        return set(next_tokens(logits, noise, Sampling(top_p=top_p)).tolist())
+
+    assert [drawn(top_p) for top_p in (0.4995, 0.5005, 0.7995, 0.8005)] == [{0}, {0, 1}, {0, 1}, {0, 1, 2}]
+
+
 def test_temperature_zero_takes_the_most_probable_token() -> None:
     assert next_tokens(LOGITS[None], None, Sampling(temperature=0)).tolist() == [0]
 

@@ -131,6 +131,9 @@ def test_plans_add_up(lens: Lens, run, tmp_path: Path) -> None:
     assert plain["strengths"] == {"iti": 0}
     shown = run("generate", PROMPT, "--sigmas", 0, 8, *also, *OURS_IN_WORDS, *SHORT)
     assert "— 8 sigmas + " in shown
+    twice = ["--also", "caa@1", "caa@2", "--json"]
+    (alike,) = lines(run("generate", PROMPT, "--sigmas", 8, *twice, *OURS_IN_WORDS, *SHORT))
+    assert list(alike["strengths"].values()) == [8, 3]
 
 
 def test_every_part_of_a_plan_is_an_option(run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,7 +105,7 @@ def test_hours_tokens_and_speed_agree() -> None:
     assert plan.mfu == pytest.approx(0.3)
     assert f"price   {3 * plan.gpu_hours:,.0f} at 3 " in as_table(plan)
     quick = as_table(plan_family("demo", (0,), gpu="h200", tokens_per_second=2e6))
-    assert "time    0.01 GPU hours, 0.01 hours" in quick, "minutes are not nothing"
+    assert "time    0.0100 GPU hours, 0.0100 hours" in quick, "minutes are not nothing"
 
 
 def test_the_papers_twelve_hours_are_the_utilisation_that_is_assumed() -> None:

@@ -175,7 +175,7 @@ def as_table(plan: Plan) -> str:
 
 
 def _hours(n: float) -> str:
-    return f"{n:,.1f}" if n >= 1 else f"{n:.2g}"
+    return f"{n:,.1f}" if n >= 0.95 else f"{n:.4f}" if n < 0.01 else f"{n:.2f}"
 
 
 def _written(labelled: list[Labelled]) -> list[str]:
