@@ -13,12 +13,10 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Annotated
 from unittest.mock import patch
 
@@ -29,17 +27,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks.random_models import random_iti, random_model
-from lens import Lens, gather, open_lens
+from benchmarks.roads import plainly
+from benchmarks.steering import MODELS, ROOT, Device, machine
+from lens import Lens, gather, open_lens, write_atomically
 from lens.blocks import StillCache
 from probes import builtin
 from probes.fits import batched_road, null_accuracies, sklearn_road
-from steering import Plan, Row, Sampling, Shifts, fit, generate, graph, hooked, steered
+from steering import Doses, Plan, Row, Sampling, Shifts, fit, generate, graph, hooked, steered
 from steering.batch import Batch, NotNumbers
 from steering.cost import cost, plain_text
 from steering.decode import Decoder
 
-ROOT = Path(__file__).parent.parent
-MODELS = Path(gettempdir()) / "hormesis-random-models"
 PROMPTS = ("The", "The people next door are kind, and they", "I think that all of them are", "My brother said")
 GREEDY, DRAWN = Sampling(0, max_tokens=40), Sampling(1.0, top_p=0.9, max_tokens=40, seed=3)
 FLIPPED = 0.1
@@ -78,7 +76,7 @@ class Pair:
     there: Lens
 
     @property
-    def doses(self) -> list[tuple]:
+    def doses(self) -> list[Doses]:
         return doses_of(self.here)
 
 
@@ -87,7 +85,7 @@ Check = Callable[[Pair], tuple[float, float]]
 
 
 @cache
-def doses_of(lens: Lens) -> list[tuple]:
+def doses_of(lens: Lens) -> list[Doses]:
     """Plain, and every kind of method at several strengths: what is fitted beside the checkpoint, else random ITI."""
     if not (lens.checkpoint.folder / "probes").exists():
         iti = random_iti(lens)
@@ -108,16 +106,6 @@ def doses_of(lens: Lens) -> list[tuple]:
 def rows_of(pair: Pair) -> list[Row]:
     """Every dose with two prompts of different length."""
     return [Row(PROMPTS[(i + k) % len(PROMPTS)], one) for i, one in enumerate(pair.doses) for k in range(2)]
-
-
-@contextmanager
-def plainly() -> Iterator[None]:
-    """Inside the `with`, no step is recorded."""
-    graph.LEAST_STEPS, least = float("inf"), graph.LEAST_STEPS
-    try:
-        yield
-    finally:
-        graph.LEAST_STEPS = least
 
 
 def texts(lens: Lens, rows: Sequence[Row], sampling: Sampling) -> list[tuple[int, ...]]:
@@ -165,11 +153,11 @@ def replayed_logits_as_plain_ones(pair: Pair) -> tuple[float, float]:
 
 
 def greedy_texts_as_on_the_cpu(pair: Pair) -> tuple[float, float]:
-    return parted(*(texts(lens, rows_of(pair), GREEDY) for lens in (pair.here, pair.there)))
+    return parted(*(texts(lens, rows_of(pair), GREEDY) for lens in both(pair)))
 
 
 def drawn_texts_as_on_the_cpu(pair: Pair) -> tuple[float, float]:
-    return parted(*(texts(lens, rows_of(pair), DRAWN) for lens in (pair.here, pair.there)))
+    return parted(*(texts(lens, rows_of(pair), DRAWN) for lens in both(pair)))
 
 
 def replayed_texts_as_plain_ones(pair: Pair) -> tuple[float, float]:
@@ -245,7 +233,7 @@ def gathered_as_on_the_cpu(pair: Pair) -> tuple[float, float]:
     return max(apart(found[0].heads, found[1].heads), apart(found[0].residual, found[1].residual)), LOGITS
 
 
-def probes_as_scikit_learn_s(pair: Pair) -> tuple[float, float]:
+def probes_as_those_of_scikit_learn(pair: Pair) -> tuple[float, float]:
     """Weights of some heads at the optimum, relative to the largest; and the null band's accuracies."""
     some = builtin().texts[:400]
     labels = [text.label for text in some]
@@ -311,7 +299,7 @@ CHECKS: tuple[Check, ...] = (
     many_rows,
     the_reference_road,
     gathered_as_on_the_cpu,
-    probes_as_scikit_learn_s,
+    probes_as_those_of_scikit_learn,
     cost_as_on_the_cpu,
     numbers_that_are_none_are_refused,
     half_precision,
@@ -332,7 +320,7 @@ def results(pair: Pair, checks: Sequence[Check] = CHECKS) -> Iterator[Result]:
 
 def main(
     checkpoint: Path = ROOT / "checkpoints" / "demo-10",
-    device: str = "cuda",
+    device: Device = "cuda",
     random: bool = True,
     models: Path = MODELS,
     threads: int = 4,
@@ -357,7 +345,10 @@ def main(
             print(result, result.error, sep="\n" if result.error else "", flush=True)
             found.append(result)
     if as_json:
-        as_json.write_text(json.dumps([{**asdict(one), "passed": one.passed} for one in found], indent=1) + "\n")
+        results_of = [
+            {**asdict(one), "measured": None if one.error else one.measured, "passed": one.passed} for one in found
+        ]
+        write_atomically(as_json, json.dumps({"machine": machine(device), "results": results_of}, indent=1) + "\n")
     failed = [one.check for one in found if not one.passed]
     print(f"{len(found) - len(failed)} of {len(found)} checks passed.")
     sys.exit(bool(failed))

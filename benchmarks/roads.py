@@ -130,13 +130,20 @@ def without_graphs(road: Road) -> Road:
     """The same road with no step recorded, each launched from Python."""
 
     def write(task: Task) -> list[list[int]]:
-        graph.LEAST_STEPS, least = math.inf, graph.LEAST_STEPS
-        try:
+        with plainly():
             return road(task).tokens
-        finally:
-            graph.LEAST_STEPS = least
 
     return timed(write)
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Inside the `with`, no step is recorded."""
+    graph.LEAST_STEPS, least = math.inf, graph.LEAST_STEPS
+    try:
+        yield
+    finally:
+        graph.LEAST_STEPS = least
 
 
 def hugging_face(lens: Lens) -> Road:

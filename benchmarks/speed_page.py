@@ -24,9 +24,11 @@ first shown to write the same words, and take turns in one run. Quote the ratios
 machine. Ratios are medians of those within a repeat, with their quartiles. Reading every weight once a token, and
 nothing else, is what no loop can beat with one row: where that is less than an aim, the aim is out of reach."""
 NOT_YET = """ Nothing was
-timed on a GPU yet. On an NVIDIA H200 (torch 2.11, CUDA 13.0) 11 of the 17 checks of `python -m benchmarks.on_gpu` held
-for demo-10: logits as on the CPU to 8e-6, replayed steps as plain ones to the last bit. The other six ended at receipts
-that allowed for too little rounding; that is mended, and not yet seen on a GPU."""
+timed on a GPU yet, where all steps but the first two are replays of one CUDA graph."""
+CHECKED = """## Checked on a GPU
+
+Written by `python -m benchmarks.on_gpu`: whether a GPU writes what a CPU writes, and replayed steps what plain ones do.
+"""
 ON_A_GPU = """## On a GPU
 
 Written by `python -m benchmarks.steering --device cuda`. All steps of our loop but the first few are replays of one
@@ -76,6 +78,8 @@ def page(found: dict[str, Any]) -> str:
     if there := found.get("on_gpu"):
         lines += [ON_A_GPU, about(there), "", *aims(there)]
         lines += [f"#{line}" if line.startswith("##") else line for size in there["sizes"] for line in chapter(size)]
+    if checked := found.get("checks"):
+        lines += [CHECKED, *checks(checked)]
     if taken := found.get("gathering"):
         lines += [GATHERING, *(f"{gather.table(gather.Gathering.of(one))}\n" for one in taken)]
     if swept := found.get("sweeping"):
@@ -182,6 +186,18 @@ def _rows(n: int) -> str:
     return _many(n, "row")
 
 
+def checks(found: dict[str, Any]) -> list[str]:
+    """A line for each check, with what it measured or how it ended."""
+    machine, some = found["machine"], found["results"]
+    where = f"{machine['gpu']}, CUDA {machine['cuda']}, torch {machine['versions']['torch']}"
+    lines = [f"{sum(one['passed'] for one in some)} of {len(some)} held on {where}. {found.get('remark', '')}".rstrip()]
+    lines += ["", "| model | check | measured | at most | |", "|---|---|---:|---:|---|"]
+    for one in some:
+        numbers = "| |" if one["error"] else f"{one['measured']:.2g} | {one['allowed']:g} |"
+        lines.append(f"| {one['model']} | {one['check']} | {numbers} {'held' if one['passed'] else '**failed**'} |")
+    return [*lines, ""]
+
+
 def _many(n: int, what: str) -> str:
     return f"{n} {what}{'s' * (n != 1)}"
 
@@ -196,6 +212,7 @@ def main(
     gathering: tuple[Path, ...] = (),
     memory: Path | None = None,
     sweeping: tuple[Path, ...] = (),
+    checked: Path | None = None,
     as_json: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
     markdown: Path | None = None,
 ) -> None:
@@ -206,6 +223,7 @@ def main(
         gathering: Of `benchmarks.gather`.
         memory: Of `benchmarks.memory`.
         sweeping: Of `benchmarks.sweep`, a file for each run.
+        checked: Of `benchmarks.on_gpu`.
         as_json: File for all numbers.
         markdown: File for the page.
     """
@@ -216,6 +234,7 @@ def main(
     found |= {"gathering": [json.loads(path.read_text()) for path in gathering]}
     found |= {"memory": json.loads(memory.read_text())} if memory else {}
     found |= {"sweeping": [json.loads(path.read_text()) for path in sweeping]}
+    found |= {"checks": json.loads(checked.read_text())} if checked else {}
     print(page(found))
     if as_json:
         write_atomically(as_json, json.dumps(found, indent=1) + "\n")

@@ -72,19 +72,15 @@ class Choice:
 
 def planned(word: str, beside: Plan) -> tuple[Plan, float]:
     """What "caa@1" or "more.json@8" asks for, at a strength: a method on the first plan's probes, or a plan's file."""
-    name, at, strength = word.rpartition("@")
-    if not at or not _is_number(strength):
-        raise ValueError(f"--also takes plans with their strengths, such as caa@1 or plan.json@8; got {word!r}.")
-    plan = Choice(Path(name))() if name.endswith(".json") else Plan(name, beside.probes, seed=beside.seed)
-    return plan, plan.checked(float(strength))
-
-
-def _is_number(word: str) -> bool:
+    name, _, number = word.rpartition("@")
     try:
-        float(word)
+        strength = float(number)
     except ValueError:
-        return False
-    return True
+        raise ValueError(
+            f"--also takes plans with their strengths, such as caa@1 or plan.json@8; got {word!r}."
+        ) from None
+    plan = Choice(Path(name))() if name.endswith(".json") else Plan(name, beside.probes, seed=beside.seed)
+    return plan, plan.checked(strength)
 
 
 @dataclass(frozen=True)

@@ -130,5 +130,17 @@ def test_what_ran_on_a_gpu_has_a_section_of_its_own() -> None:
     assert "| our loop, steered, no graphs |" in section
 
 
+def test_checks_on_a_gpu_stand_with_what_they_measured() -> None:
+    found = json.loads((DOCS / "performance.json").read_text())
+    held = {"model": "m", "check": "one", "measured": 1.5e-6, "allowed": 0.002, "error": "", "passed": True}
+    broke = {**held, "check": "two", "measured": None, "error": "RuntimeError: no", "passed": False}
+    missed = {**held, "check": "three", "measured": 0.5, "passed": False}
+    machine = {"gpu": "GPU of tests", "cuda": "13.0", "versions": {"torch": "2"}}
+    text = page({**found, "checks": {"machine": machine, "results": [held, broke, missed]}})
+    assert "1 of 3 held on GPU of tests, CUDA 13.0, torch 2.\n" in text
+    assert "| m | one | 1.5e-06 | 0.002 | held |\n| m | two | | | **failed** |" in text
+    assert "| m | three | 0.5 | 0.002 | **failed** |" in text
+
+
 def test_the_page_is_what_its_numbers_say() -> None:
     assert (DOCS / "performance.md").read_text() == page(json.loads((DOCS / "performance.json").read_text()))
