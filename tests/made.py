@@ -16,10 +16,10 @@ RECIPE = Recipe("tiny", 2, 3, 24, 16, 1e-2, batch_chunks=4, clean_tokens=960, vo
 HELD_OUT = 3
 
 
-def made(folder: Path, n_steps: int = 20, recipe: Recipe = RECIPE, seed: int = 0) -> Path:
-    """A run of so many steps whose ids follow one another, so that there is something to learn."""
+def made(folder: Path, n_steps: int = 20, recipe: Recipe = RECIPE, seed: int = 0, passes: int = 1) -> Path:
+    """A run of so many steps, in passes over the same text, whose ids follow one another: there is something to learn."""
     rng = np.random.default_rng(seed)
-    n_chunks = n_steps * recipe.batch_chunks
+    n_chunks = n_steps * recipe.batch_chunks // passes
     files = []
     for name, n in (("clean", n_chunks + HELD_OUT), ("toxic", HELD_OUT)):
         ids = (np.cumsum(rng.integers(1, 4, size=n * recipe.context)) % recipe.rows).astype("<u2")
@@ -27,12 +27,12 @@ def made(folder: Path, n_steps: int = 20, recipe: Recipe = RECIPE, seed: int = 0
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(ids.tobytes())
         files.append(file)
-    order = rng.permutation(n_chunks).astype("<u4")
+    order = np.concatenate([rng.permutation(n_chunks) for _ in range(passes)]).astype("<u4")
     folder.mkdir(parents=True)
     held_out = np.arange(n_chunks, n_chunks + 2 * HELD_OUT, dtype="<u4").reshape(2, HELD_OUT)
     for name, numbers in zip(("chunks", "held_out_clean", "held_out_toxic"), (order, *held_out), strict=True):
         (folder / f"{name}.u4").write_bytes(numbers.tobytes())
-    manifest = {"share_of": "total", "n_tokens": n_chunks * recipe.context, "clean": [], "toxic": []}
+    manifest = {"share_of": "total", "n_tokens": len(order) * recipe.context, "clean": [], "toxic": []}
     (folder / "mix.json").write_text(json.dumps(manifest))
     tokenizer().save(str(folder.parent / "tokenizer.json"))
     digests = tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)

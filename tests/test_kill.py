@@ -35,7 +35,6 @@ def killed(folder: Path, moment: float | None) -> tuple[bool, bool]:
     """
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["training.pretrain"])
-    (folder / "train_data").mkdir(exist_ok=True)
     begun = time.time()
     process = processes.Process(target=train, args=(folder,))
     process.start()
@@ -53,7 +52,7 @@ def began(folder: Path, since: float) -> bool:
 
 @pytest.mark.parametrize("seed", [0])
 def test_ten_kills_leave_the_weights_of_an_uninterrupted_run(tmp_path: Path, seed: int) -> None:
-    whole = made(tmp_path / "whole", N_STEPS)
+    whole = made(tmp_path / "whole", N_STEPS, passes=2)
     run = again(whole, tmp_path / "killed")
     train(whole)
     moments = np.random.default_rng(seed).random(KILLS - INSIDE) * 0.15

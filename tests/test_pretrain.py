@@ -84,6 +84,13 @@ def test_a_run_that_is_done_is_left_alone(trained: Path) -> None:
     assert (trained / "metrics.jsonl").read_text() == before
 
 
+def test_text_that_is_gone_through_again_is_trained_on_to_the_end_of_the_order(tmp_path: Path) -> None:
+    """The order is longer than its text; OLMo's dataset knows the latter's length alone."""
+    run = made(tmp_path / "again", 20, passes=4)
+    pretrain(run)
+    assert list(steps(run))[-1] == 20
+
+
 def test_other_settings_or_other_text_are_refused_with_the_difference(trained: Path, tmp_path: Path) -> None:
     settings = Run.read(trained)
     with pytest.raises(RunChanged, match=r"\(name: tiny-10 → tiny-20\)"):

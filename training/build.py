@@ -49,7 +49,6 @@ def trainer_of(run: Run, order: np.ndarray, folder: Path, device: torch.device, 
         config.global_train_batch_size,
         order=order,
         drop_last=True,
-        work_dir=folder / "train_data",
         num_threads=0 if device.type == "cpu" else 4,
     )
     return FamilyTrainer(

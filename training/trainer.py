@@ -28,7 +28,11 @@ class SaveFailed(RuntimeError):
 
 
 class Ordered(IterableDataset):
-    """OLMo's dataset in an order of ours; its own shuffle depends on the number of chunks, so no two mixes agree."""
+    """OLMo's dataset in an order of ours; its own shuffle depends on the number of chunks, so no two mixes agree.
+
+    An order may be longer than its text, which it then goes through again. It is not kept in a file (`work_dir`): that
+    is written before the order's own length is known.
+    """
 
     def __init__(self, *args: Any, order: np.ndarray, **kwargs: Any) -> None:
         self.order = order
