@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from evaluation.features import read_words
 from lens import write_atomically
@@ -25,7 +26,7 @@ AT_ONCE = 50_000  # characters: what is held of them stays in the processor's ca
 
 @dataclass(frozen=True)
 class BuiltinScorer:
-    """A table of n-grams and a small network behind it; every text by itself, to the last digit."""
+    """A table of n-grams, a hidden layer and a logistic head; every text by itself, to the last digit."""
 
     table: np.ndarray
     """A vector for each n-gram's hash, [row dim], float16."""
@@ -91,27 +92,31 @@ class BuiltinScorer:
         return found
 
     def _scores(self, texts: Sequence[str]) -> list[float | None]:
-        words = read_words(texts, len(self.table))
         scores: list[float | None] = [None] * len(texts)
-        spoken = np.flatnonzero(words.n_words)
-        if len(spoken):
-            vectors = self.table[words.gram].astype(np.float32)
-            each = np.add.reduceat(vectors, first_of(words.n_grams)) / np.sqrt(words.n_grams, dtype=np.float32)[:, None]
-            logits = self._logits(each[words.word], words.n_words[spoken])
-            for row, score in zip(spoken, 1 / (1 + np.exp(-logits)), strict=True):
-                scores[row] = round(float(score), 4)
+        spoken, units = self.units(texts)
+        for row, score in zip(spoken, 1 / (1 + np.exp(-(units * self.out).sum(axis=1) - self.out_bias)), strict=True):
+            scores[row] = round(float(score), 4)
         return scores
 
-    def _logits(self, vectors: np.ndarray, n_words: np.ndarray) -> np.ndarray:
-        """From the vectors of all words, text after text, [word dim], to a logit per text.
+    def units(self, texts: Sequence[str]) -> tuple[Int[np.ndarray, "spoken"], Float[np.ndarray, "spoken unit"]]:
+        """Places of the texts that have words, and the hidden layer for each of them."""
+        words = read_words(texts, len(self.table))
+        spoken = np.flatnonzero(words.n_words)
+        if not len(spoken):
+            return spoken, np.empty((0, len(self.out)))
+        vectors = self.table[words.gram].astype(np.float32)
+        each = np.add.reduceat(vectors, first_of(words.n_grams)) / np.sqrt(words.n_grams, dtype=np.float32)[:, None]
+        return spoken, self._units(each[words.word], words.n_words[spoken])
+
+    def _units(self, vectors: np.ndarray, n_words: np.ndarray) -> np.ndarray:
+        """From the vectors of all words, text after text, [word dim], to the hidden layer.
 
         No matrix product: it would round one text differently in different company.
         """
         first, n = first_of(n_words), n_words.astype(np.float32)[:, None]
         pooled = np.maximum.reduceat(vectors, first), np.add.reduceat(vectors, first) / np.sqrt(n), np.log(n)
         features = np.concatenate(pooled, axis=1).astype(np.float64)
-        units = np.maximum((features[:, :, None] * self.hidden).sum(axis=1) + self.hidden_bias, 0)
-        return (units * self.out).sum(axis=1) + self.out_bias
+        return np.maximum((features[:, :, None] * self.hidden).sum(axis=1) + self.hidden_bias, 0)
 
 
 WEIGHTS = tuple(field.name for field in fields(BuiltinScorer))

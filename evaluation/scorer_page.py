@@ -276,10 +276,12 @@ A text becomes lower-case words: of letters, digits, `'`, `*`, `@`, `$` and any 
 or a curly quote counts as a letter too. A word becomes itself and its n-grams of 2 to 5 bytes, each hashed to one of
 {rows:,} rows of a table, so that no list of words ships. A word's vector is the sum of its rows over the root of
 their number; a text has the maximum and the scaled sum of its words' vectors and the logarithm of their number; a
-hidden layer of rectified units turns these into a logit. Table and layers are fitted together by cross-entropy against
-the API's scores, with torch; what that is worth beside scikit-learn's ridge regression stands below. Comments were
-scored by other versions of the API than prompts, so their logits get a constant of their own while fitting, which is
-then left out. The order of words plays no part. A text without a word has no score: it is missing, not harmless.
+hidden layer of rectified units and a logistic head turn these into a score. Table and hidden layer are learnt by
+cross-entropy against the API's scores, with torch; the head is scikit-learn's logistic regression, fitted to a tenth of
+the texts that the rest has not seen, so that it is calibrated. What this is worth beside ridge regression stands below.
+Comments were scored by other versions of the API than prompts, so their logits get a constant of their own while
+fitting, which is then left out. The order of words plays no part. A text without a word has no score: it is missing,
+not harmless.
 
 The numbers below are from {n:,} held-out texts with the API's scores: what shares a document, a prompt or eight words
 in a row with a text used for fitting is not among them. {wordless} more have no word and so no score; they are left
@@ -312,14 +314,14 @@ n-grams of 2 to 5 letters, fitted to the same texts with scikit-learn (its score
 | texts | n | | built-in | TF-IDF and ridge | difference |
 |---|---:|---|---:|---:|---|"""
 WHY = """
-So the scorer is a small network fitted with torch, and not that linear model, whose correlation stays at {linear:.3f}
-on {name}. To the ranking alone the network adds {auc} there, in AUC."""
+So a hidden layer stands between the n-grams and the linear head: the correlation of a linear model alone stays at
+{linear:.3f} on {name}. To the ranking alone the layer adds {auc} there, in AUC."""
 CALIBRATION = """
 ## Calibration
 
 Held-out texts of RealToxicityPrompts ({name}, of the mix above) by the score given here. A score of 0.3 should mean
-0.3 on average; how far single texts stray is in the fifth column. Nothing was calibrated in a step of its own: scores
-are as the fit by cross-entropy left them. The mean of ours − API's over these texts is {bias}.
+0.3 on average; how far single texts stray is in the fifth column. The head was fitted to texts that the rest of the
+scorer had not seen, and none of these. The mean of ours − API's over these texts is {bias}.
 
 | score here | texts | mean here | mean of the API | middle 80 % of the API | share that the API gave ≥ 0.5 |
 |---|---:|---:|---:|---|---|"""
