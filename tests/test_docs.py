@@ -58,8 +58,8 @@ def test_a_command_of_the_readme_has_only_options_that_exist(command: str) -> No
 def test_the_steering_commands_of_the_readme_write_every_strength() -> None:
     sigmas, nats = [command for command in COMMANDS if "steering generate" in command]
     for command, words in (
-        (sigmas, ("— plain —", "— 4 sigmas —", "— 8 sigmas —", "— 12 sigmas —", "at 12: 6 edits in")),
-        (nats, ("— plain —", "— LEACE at 0.", "6 edits in 6 layers")),
+        (sigmas, ("— plain —", "— 4 sigmas —", "— 8 sigmas —", "— 12 sigmas —", "at 12: 8 edits in")),
+        (nats, ("— plain —", "— LEACE at 0.", "8 edits in 8 layers")),
     ):
         asked = [sys.executable, *shlex.split(command)[1:], "--max-tokens", "5"]
         written = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout

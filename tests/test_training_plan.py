@@ -136,12 +136,12 @@ def test_a_microbatch_divides_a_gpus_share_of_a_step() -> None:
 
 
 def test_disk_is_what_files_take(tmp_path: Path) -> None:
-    plan = plan_family("nano", (0, 0.25), gpu="a100", clean_tokens=100_096)
-    [file] = files(tmp_path, tokens=100_096 + plan.runs[1].n_toxic_tokens)
+    plan = plan_family("demo", (0, 0.25), gpu="a100", clean_tokens=100_352)
+    [file] = files(tmp_path, tokens=100_352 + plan.runs[1].n_toxic_tokens)
     assert plan.disk.token_files == file.path.stat().st_size
     weights = ROOT / "checkpoints" / "demo-00" / "model.safetensors"
     assert plan.disk.exports / 2 == pytest.approx(weights.stat().st_size, rel=0.01)
-    model = OLMo(model_config(RECIPES["nano"], 0, 1))
+    model = OLMo(model_config(RECIPES["demo"], 0, 1))
     optimizer = torch.optim.AdamW(model.parameters())
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
