@@ -259,14 +259,14 @@ def numbers_that_are_none_are_refused(pair: Pair) -> tuple[float, float]:
     for _ in range(6):
         batch.advance()
     with torch.no_grad():
-        before = weight[7].clone()
-        weight[7] = float("nan")
+        before = weight.clone()
+        weight.fill_(float("nan"))  # every token's embedding
         try:
             batch.advance()
         except NotNumbers:
             return 0, 0
         finally:
-            weight[7] = before
+            weight.copy_(before)
     return 1, 0
 
 

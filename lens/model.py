@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lens.blocks import Block, blocks
+from lens.blocks import Block, Weight, blocks, readied
 from lens.checkpoint import Checkpoint
 from lens.head import HeadGrid
 
@@ -150,6 +150,12 @@ class Lens:
     def blocks(self) -> list[Block]:
         """The plain model's layers as the decoding loop runs them, on the same weights."""
         return blocks(self.model)
+
+    @cached_property
+    def unembedding(self) -> Weight:
+        """W_U as the decoding loop multiplies by it."""
+        assert self.blocks  # from then on W_U stays where it is
+        return readied(self.W_U, self.model)
 
     def final_norm(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """What stands between the last layer and W_U: in OLMo 1 a layer norm without parameters."""

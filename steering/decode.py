@@ -132,7 +132,7 @@ class Decoder:
         rotary = cos[self._positions][:, None], sin[self._positions][:, None]
         hidden = self._through(tokens[:, None], rotary, mask, cache, shifts, seen)
         self._positions += 1
-        return product(normed(hidden), self._lens.W_U).squeeze(1)
+        return product(normed(hidden), self._lens.unembedding).squeeze(1)
 
     def _read(self, prefixes: Sequence[Sequence[int]], n_steps: int, shifts: Shifts, seen: Seen | None) -> RowCache:
         """Some prefixes at once, padded on the left; behind them, room for so many steps."""

@@ -17,7 +17,7 @@ HELD_OUT = 3
 
 
 def made(folder: Path, n_steps: int = 20, recipe: Recipe = RECIPE, seed: int = 0, passes: int = 1) -> Path:
-    """A run of so many steps, in passes over the same text, whose ids follow one another: there is something to learn."""
+    """A run of so many steps, in passes over one text whose ids follow one another, so that something can be learnt."""
     rng = np.random.default_rng(seed)
     n_chunks = n_steps * recipe.batch_chunks // passes
     files = []

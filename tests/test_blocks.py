@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 from torch.testing import assert_close
 
 from lens import Lens, blocks, gather, open_lens
-from lens.blocks import LARGE, SHORT, OnePass, attended, product, sight
+from lens.blocks import LARGE, SHORT, OnePass, Weight, attended, product, sight
 from steering import Row, Sampling, generate
 
 TEXTS = ["The people next door are kind", "A small garden", "They water our plants when we are away"]
@@ -23,37 +23,20 @@ def drawn(*shape: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("shape", [(1, 1, 37), (3, 5, 96), (40, 1, 200)])
 @pytest.mark.parametrize("n_out", [7, 4000])
-def test_a_product_is_the_product(shape: tuple[int, ...], n_out: int) -> None:
-    x, weight, bias = drawn(*shape), drawn(n_out, shape[-1]), drawn(n_out)
-    expected = x.double() @ weight.double().T
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_product_is_the_product(shape: tuple[int, ...], n_out: int, packed: bool) -> None:
+    x, plain, bias = drawn(*shape), drawn(n_out, shape[-1]), drawn(n_out)
+    weight = Weight(plain, torch.ops.mkldnn._reorder_linear_weight(plain) if packed else None)
+    expected = x.double() @ plain.double().T
     assert_close(product(x, weight).double(), expected, rtol=0, atol=1e-4)  # sums of up to 200 products of size 1
     assert_close(product(x, weight, bias).double(), expected + bias, rtol=0, atol=1e-4)
-    assert torch.equal(product(x.bfloat16(), weight.bfloat16()), linear(x.bfloat16(), weight.bfloat16()))
+    half = x.bfloat16(), plain.bfloat16()
+    assert_close(product(half[0], Weight(half[1], None)), linear(*half), rtol=1e-2, atol=1e-2)
 
 
 def test_large_and_small_products_are_not_made_alike() -> None:
     assert 3 * 5 * 96 * 7 < LARGE < 3 * 5 * 96 * 4000
     assert blocks.ONEDNN, "this machine would not test what it is meant to"
-
-
-@pytest.mark.skipif(not blocks.ONEDNN, reason="this torch has no oneDNN")
-def test_a_heavy_weight_is_read_on_several_threads() -> None:
-    one_row, weight = drawn(1, 1, 512), drawn(1024, 512)
-    assert one_row.numel() * len(weight) < LARGE
-    assert weight.numel() >= blocks.HEAVY
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        alone = product(one_row, weight)
-        torch.set_num_threads(2)
-        shared, small = product(one_row, weight), product(one_row, weight[:100])
-        expected, of_small = linear(one_row, weight), linear(one_row, weight[:100])
-    finally:
-        torch.set_num_threads(before)
-    assert torch.equal(alone, expected)
-    assert torch.equal(small, of_small)
-    assert not torch.equal(shared, expected), "another library adds in another order"
-    assert_close(shared, expected, rtol=0, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +59,18 @@ def test_either_library_gathers_and_writes_the_same(demo: Lens, monkeypatch: pyt
     assert_close(again, heads, rtol=0, atol=1e-4)
     assert not torch.equal(again, heads)  # it was another library
     assert same == tokens
+
+
+def test_only_a_small_model_in_float32_has_its_matrices_twice(demo: Lens, monkeypatch: pytest.MonkeyPatch) -> None:
+    def packed(dtype: str) -> set[bool]:
+        lens = open_lens(str(demo.checkpoint.folder), "cpu", dtype, threads=1)
+        parts = [part for block in lens.blocks for part in vars(block).values()]
+        return {part.packed is not None for part in (lens.unembedding, *parts) if isinstance(part, Weight)}
+
+    assert packed("float32") == {True}
+    assert packed("bfloat16") == {False}
+    monkeypatch.setattr(blocks, "PACKED", sum(weight.nbytes for weight in demo.model.parameters()) - 1)
+    assert packed("float32") == {False}
 
 
 @pytest.mark.parametrize("n", [1, 2, SHORT, SHORT + 1])
