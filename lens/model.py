@@ -1,6 +1,6 @@
 """An open checkpoint: text to tokens to logits, and what happens at each head on the way.
 
-Two roads share one copy of the weights. `Lens.model` is the plain Hugging Face model and the fast road. The
+Two roads share the weights. `Lens.model` is the plain Hugging Face model and the fast road. The
 TransformerBridge, which gives every activation a name, is the reference; it is built when first used.
 """
 
