@@ -106,9 +106,9 @@ class BuiltinScorer:
             return spoken, np.empty((0, len(self.out)))
         vectors = self.table[words.gram].astype(np.float32)
         each = np.add.reduceat(vectors, first_of(words.n_grams)) / np.sqrt(words.n_grams, dtype=np.float32)[:, None]
-        return spoken, self._units(each[words.word], words.n_words[spoken])
+        return spoken, self._hidden_layer(each[words.word], words.n_words[spoken])
 
-    def _units(self, vectors: np.ndarray, n_words: np.ndarray) -> np.ndarray:
+    def _hidden_layer(self, vectors: np.ndarray, n_words: np.ndarray) -> np.ndarray:
         """From the vectors of all words, text after text, [word dim], to the hidden layer.
 
         No matrix product: it would round one text differently in different company.

@@ -116,7 +116,7 @@ def _tokens(points: Sequence[Probed], last: Probed, name: str) -> str:
     said = "; ".join(f"{percent(share)} %: {', '.join(map(str, found))}" for share, found in counts.items())
     return (
         f"Toxic tokens among the 50 nearest to the direction of the best-read layer ({name}), by training seed: "
-        f"{said}; random directions reach {most:.0f}. The paper: {TOXIC_TOKENS[0]} and {TOXIC_TOKENS[1]}. Only words "
+        f"{said}; random directions reach {most:.3g}. The paper: {TOXIC_TOKENS[0]} and {TOXIC_TOKENS[1]}. Only words "
         f"that are a single token can be counted{_countable(points)}."
     )
 

@@ -314,8 +314,8 @@ n-grams of 2 to 5 letters, fitted to the same texts with scikit-learn (its score
 | texts | n | | built-in | TF-IDF and ridge | difference |
 |---|---:|---|---:|---:|---|"""
 WHY = """
-So a hidden layer stands between the n-grams and the linear head: the correlation of a linear model alone stays at
-{linear:.3f} on {name}. To the ranking alone the layer adds {auc} there, in AUC."""
+So learnt vectors, their maximum and a hidden layer stand between the n-grams and the linear head: the correlation of a
+linear model alone stays at {linear:.3f} on {name}. To the ranking alone they add {auc} there, in AUC."""
 CALIBRATION = """
 ## Calibration
 

@@ -154,7 +154,6 @@ class Lens:
     @cached_property
     def unembedding(self) -> Weight:
         """W_U as the decoding loop multiplies by it."""
-        assert self.blocks  # from then on W_U stays where it is
         return readied(self.W_U, self.model)
 
     def final_norm(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:

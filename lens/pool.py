@@ -12,6 +12,7 @@ from typing import TypeAlias
 import psutil
 import torch
 
+from lens.blocks import PACKED
 from lens.checkpoint import Checkpoint, weight_files
 from lens.model import Lens
 from lens.opening import count_parameters, open_lens, resolve_device, resolve_dtype
@@ -19,7 +20,7 @@ from lens.opening import count_parameters, open_lens, resolve_device, resolve_dt
 Key: TypeAlias = tuple[tuple[Path, int, int], ...]
 """Weight files with size and time of change: new weights in the same folder are another lens."""
 ROOM = 1.2
-"""Memory a model takes while it works, as a multiple of its weights."""
+"""Memory a model takes while it works, as a multiple of its weights, beside the matrices that a small one has twice."""
 
 
 class NotEnoughMemory(ValueError):
@@ -85,7 +86,9 @@ class LensPool:
     def _make_room(self, checkpoint: Checkpoint) -> None:
         """Close what nobody uses until the weights fit into free memory; refuse if they never do."""
         device, dtype = resolve_device(self.device), resolve_dtype(self.dtype, checkpoint)
-        needed = ROOM * count_parameters(checkpoint) * dtype.itemsize
+        weights = count_parameters(checkpoint) * dtype.itemsize
+        twice = weights <= PACKED and device.type == "cpu" and dtype == torch.float32
+        needed = (ROOM + twice) * weights
         while needed > (free := free_bytes(device)):
             if not self._close_oldest():
                 raise NotEnoughMemory(

@@ -16,6 +16,8 @@ from steering import Row, Sampling, generate
 
 TEXTS = ["The people next door are kind", "A small garden", "They water our plants when we are away"]
 
+NEEDS_ONEDNN = pytest.mark.skipif(not blocks.ONEDNN, reason="this torch has no oneDNN")
+
 
 def drawn(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
@@ -23,7 +25,7 @@ def drawn(*shape: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("shape", [(1, 1, 37), (3, 5, 96), (40, 1, 200)])
 @pytest.mark.parametrize("n_out", [7, 4000])
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("packed", [False, pytest.param(True, marks=NEEDS_ONEDNN)])
 def test_a_product_is_the_product(shape: tuple[int, ...], n_out: int, packed: bool) -> None:
     x, plain, bias = drawn(*shape), drawn(n_out, shape[-1]), drawn(n_out)
     weight = Weight(plain, torch.ops.mkldnn._reorder_linear_weight(plain) if packed else None)
@@ -61,6 +63,7 @@ def test_either_library_gathers_and_writes_the_same(demo: Lens, monkeypatch: pyt
     assert same == tokens
 
 
+@NEEDS_ONEDNN
 def test_only_a_small_model_in_float32_has_its_matrices_twice(demo: Lens, monkeypatch: pytest.MonkeyPatch) -> None:
     def packed(dtype: str) -> set[bool]:
         lens = open_lens(str(demo.checkpoint.folder), "cpu", dtype, threads=1)
