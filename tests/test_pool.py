@@ -15,7 +15,8 @@ import pytest
 import torch
 from conftest import write_tiny_olmo
 
-from lens import Checkpoint, Lens, LensPool, NotEnoughMemory
+from lens import Checkpoint, Lens, LensPool, NotEnoughMemory, open_lens
+from lens import pool as pool_module
 
 SOON = 20
 """Seconds within which a thread must have come through; reached only when a test fails."""
@@ -169,3 +170,15 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(
         pass
     taken(pool, checkpoints[1])  # and the pool goes on working
     assert torch.get_num_threads() == 1
+
+
+def test_the_second_copy_of_a_small_model_s_matrices_is_room_that_it_needs(
+    checkpoints: list[Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = 4 * sum(weight.numel() for weight in open_lens(checkpoints[0], "cpu").model.parameters())
+    monkeypatch.setattr(pool_module, "free_bytes", lambda device: 2 * weights)
+    with pytest.raises(NotEnoughMemory, match="as float32"):
+        taken(LensPool(device="cpu", dtype="float32"), checkpoints[0])
+    taken(LensPool(device="cpu", dtype="bfloat16"), checkpoints[0])
+    monkeypatch.setattr(pool_module, "PACKED", 0)
+    taken(LensPool(device="cpu", dtype="float32"), checkpoints[0])
