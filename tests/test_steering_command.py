@@ -10,6 +10,7 @@ import subprocess
 import sys
 import unicodedata
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -336,7 +337,10 @@ def test_a_real_ctrl_c_ends_with_its_own_status_and_keeps_every_text(lens: Lens)
     """The first batch has been printed by the time that the signal comes, and the second one is on its way."""
     words = [str(lens.checkpoint.folder), PROMPT, "--sigmas", "0", "--n", "3200", "--max-tokens", "100", "--json"]
     command = [sys.executable, "-m", "steering", "generate", *words, "--threads", "1", "--device", "cpu"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in a shell's background ignore Ctrl-C
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         began = process.stdout.readline()
