@@ -118,7 +118,7 @@ def fit(
     """
     aside = split(texts, settings.seed + 1, settings.aside, settings.aside)
     learnt, others = ([one for one, out in zip(texts, aside, strict=True) if out == side] for side in (False, True))
-    return with_head(_network(learnt, settings, say).scorer(), others)
+    return with_head(learn(learnt, settings, say).scorer(), others)
 
 
 def with_head(scorer: BuiltinScorer, texts: Sequence[ScoredText]) -> BuiltinScorer:
@@ -140,7 +140,7 @@ def with_head(scorer: BuiltinScorer, texts: Sequence[ScoredText]) -> BuiltinScor
     return replace(scorer, out=head.coef_[0, :-1].astype(np.float32), out_bias=head.intercept_.astype(np.float32))
 
 
-def _network(texts: Sequence[ScoredText], settings: Settings, say: Callable[[str], None]) -> Network:
+def learn(texts: Sequence[ScoredText], settings: Settings, say: Callable[[str], None]) -> Network:
     """Table, hidden layer and a head of their own, learnt together."""
     rng = np.random.default_rng(settings.seed)
     words = read_words([one.text for one in texts], settings.n_rows)

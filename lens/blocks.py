@@ -189,12 +189,12 @@ def blocks(model: OlmoForCausalLM) -> list[Block]:
     """The model's layers, from the embedding's side; call it when the model is where it will stay."""
     config, d_head = model.config, model.model.layers[0].self_attn.head_dim
     shape = config.clip_qkv, config.num_attention_heads, config.num_key_value_heads, d_head
-    found = []
+    found, twice = [], has_twice(model.num_parameters(), model.device, model.dtype)
     for layer in model.model.layers:
         heads, mlp = layer.self_attn, layer.mlp
         projections = heads.q_proj, heads.k_proj, heads.v_proj
         matrices = [p.weight for p in projections], [heads.o_proj.weight], [mlp.gate_proj.weight, mlp.up_proj.weight]
-        qkv, o, gate_up, down = (readied(fused(parts), model) for parts in (*matrices, [mlp.down_proj.weight]))
+        qkv, o, gate_up, down = (readied(fused(parts), twice) for parts in (*matrices, [mlp.down_proj.weight]))
         qkv_bias = None if heads.q_proj.bias is None else fused([p.bias for p in projections])
         o_bias = None if heads.o_proj.bias is None else fused([heads.o_proj.bias])
         found.append(Block(qkv, qkv_bias, o, o_bias, gate_up, down, mlp.act_fn, *shape))
@@ -211,11 +211,15 @@ def fused(parts: Sequence[torch.nn.Parameter]) -> Tensor:
     return whole
 
 
-def readied(plain: Float[Tensor, "d_out d_in"], model: OlmoForCausalLM) -> Weight:
-    """A matrix of the model, packed as well where the whole model is small."""
-    small = sum(weight.nbytes for weight in model.parameters()) <= PACKED
-    packs = small and ONEDNN and plain.device.type == "cpu" and plain.dtype == torch.float32
-    return Weight(plain, torch.ops.mkldnn._reorder_linear_weight(plain) if packs else None)
+def readied(plain: Float[Tensor, "d_out d_in"], twice: bool) -> Weight:
+    """A matrix of a model, packed as well if the model has its matrices twice."""
+    return Weight(plain, torch.ops.mkldnn._reorder_linear_weight(plain) if twice else None)
+
+
+def has_twice(n_parameters: int, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a model of so many parameters has its matrices twice."""
+    small = n_parameters * dtype.itemsize <= PACKED
+    return small and ONEDNN and device.type == "cpu" and dtype == torch.float32
 
 
 def product(

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lens.blocks import Block, Weight, blocks, readied
+from lens.blocks import Block, Weight, blocks, has_twice, readied
 from lens.checkpoint import Checkpoint
 from lens.head import HeadGrid
 
@@ -154,7 +154,7 @@ class Lens:
     @cached_property
     def unembedding(self) -> Weight:
         """W_U as the decoding loop multiplies by it."""
-        return readied(self.W_U, self.model)
+        return readied(self.W_U, has_twice(self.model.num_parameters(), self.device, self.dtype))
 
     def final_norm(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """What stands between the last layer and W_U: in OLMo 1 a layer norm without parameters."""

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import psutil
 import torch
 
-from lens.blocks import PACKED
+from lens.blocks import has_twice
 from lens.checkpoint import Checkpoint, weight_files
 from lens.model import Lens
 from lens.opening import count_parameters, open_lens, resolve_device, resolve_dtype
@@ -86,9 +86,8 @@ class LensPool:
     def _make_room(self, checkpoint: Checkpoint) -> None:
         """Close what nobody uses until the weights fit into free memory; refuse if they never do."""
         device, dtype = resolve_device(self.device), resolve_dtype(self.dtype, checkpoint)
-        weights = count_parameters(checkpoint) * dtype.itemsize
-        twice = weights <= PACKED and device.type == "cpu" and dtype == torch.float32
-        needed = (ROOM + twice) * weights
+        n_parameters = count_parameters(checkpoint)
+        needed = (ROOM + has_twice(n_parameters, device, dtype)) * n_parameters * dtype.itemsize
         while needed > (free := free_bytes(device)):
             if not self._close_oldest():
                 raise NotEnoughMemory(

@@ -16,7 +16,7 @@ from evaluation.benign import IDENTITIES, SENTENCES, sentences
 from evaluation.builtin_scorer import BUILTIN, BuiltinScorer
 from evaluation.commands.fit_scorer import fit_scorer
 from evaluation.features import read_words
-from evaluation.fit_scorer import Network, Settings, Texts, _network, fit, with_head
+from evaluation.fit_scorer import Network, Settings, Texts, fit, learn, with_head
 from evaluation.scored_texts import ScoredText, comments, prompts_and_continuations, runs, split
 from evaluation.scorer_page import HeldOut, Judged, mixed, shared_with
 from probes import builtin
@@ -165,10 +165,10 @@ def test_the_same_texts_and_seed_give_the_same_weights() -> None:
 
 def test_scores_are_on_the_scale_of_the_prompts_where_comments_were_scored_otherwise() -> None:
     rng = np.random.default_rng(2)
-    prompts, comments_ = made_up(300, rng), made_up(300, rng)
+    prompts, comments_ = made_up(2000, rng), made_up(2000, rng)
     learnt = fit([*scored_as(*prompts), *scored_as(comments_[0], comments_[1] / 2, is_prompt_set=False)], TINY)
-    unseen, target = made_up(100, rng)
-    assert np.mean(learnt(unseen)) == pytest.approx(target.mean(), abs=0.05)  # and not three quarters of it
+    unseen, target = made_up(1000, rng)
+    assert np.mean(learnt(unseen)) == pytest.approx(target.mean(), abs=0.03)  # and not three quarters of it
 
 
 def test_what_is_learnt_by_heart_is_not_believed() -> None:
@@ -177,7 +177,7 @@ def test_what_is_learnt_by_heart_is_not_believed() -> None:
     texts, unseen = made_up(600, rng)[0], made_up(100, rng)[0]
     known = scored_as(texts, rng.choice([0.0, 0.8], size=600))
     scores = np.array(fit(known, TINY)(unseen), dtype=float)
-    alone = np.array(_network(known, TINY, print).scorer()(unseen), dtype=float)
+    alone = np.array(learn(known, TINY, print).scorer()(unseen), dtype=float)
     assert scores.std() < 0.1 < alone.std()
     assert scores.mean() == pytest.approx(0.4, abs=0.15)  # sixty texts tell it to 0.05
     with pytest.raises(ValueError, match="have no word"):

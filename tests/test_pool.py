@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import write_tiny_olmo
 
-from lens import Checkpoint, Lens, LensPool, NotEnoughMemory, open_lens
+from lens import Checkpoint, Lens, LensPool, NotEnoughMemory, blocks, open_lens
 from lens import pool as pool_module
 
 SOON = 20
@@ -180,5 +180,5 @@ def test_the_second_copy_of_a_small_model_s_matrices_is_room_that_it_needs(
     with pytest.raises(NotEnoughMemory, match="as float32"):
         taken(LensPool(device="cpu", dtype="float32"), checkpoints[0])
     taken(LensPool(device="cpu", dtype="bfloat16"), checkpoints[0])
-    monkeypatch.setattr(pool_module, "PACKED", 0)
+    monkeypatch.setattr(blocks, "PACKED", 0)
     taken(LensPool(device="cpu", dtype="float32"), checkpoints[0])
