@@ -1,19 +1,26 @@
 # make app: the page with the demo checkpoints.   make test: format, lint, types, tests.
+# make coverage: the tests again, and the share of every package's branches that they take.
 PYTHON ?= python3
 VENV := .venv
 ARGS ?=
 
-.PHONY: app test
+.PHONY: app test coverage
 app: $(VENV)/.ready
 	$(VENV)/bin/python app.py $(ARGS)
 
-# One thread each: two threads on a busy machine are slower than one.
-test: export OMP_NUM_THREADS = 1
+# Two workers, as two cores are the least; a file stays with one worker, because its tests share a fitted model or a
+# running page. One thread each: two threads on a busy machine are slower than one.
+PYTEST := $(VENV)/bin/pytest -n 2 --dist loadfile
+test coverage: export OMP_NUM_THREADS = 1
 test: $(VENV)/.ready
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+coverage: $(VENV)/.ready
+	$(PYTEST) --cov --cov-report= $(ARGS)
+	$(VENV)/bin/python -m benchmarks.branches
 
 $(VENV)/.ready: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -24,6 +24,11 @@ N_TOKENS, N_ROWS = 293, 301
 """Tokens of the tokenizer and rows of the matrix: eight rows belong to no token."""
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name bytes by their length: gzip writes the time into them, and two workers must name every test alike."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE, so that any text can be written, with an end of text and a padding token."""
     tokenizer = Tokenizer(models.BPE())
