@@ -119,7 +119,7 @@ def parted(some: Sequence[tuple[int, ...]], others: Sequence[tuple[int, ...]]) -
 
 def logits_along(
     lens: Lens, rows: Sequence[Row], written: Sequence[tuple[int, ...]], n: int = 24
-) -> Float[Tensor, "n"]:
+) -> Float[Tensor, " n"]:
     """Of the loop's first steps behind each prompt, whatever it would have chosen."""
     prompts = [lens.encode(row.read) for row in rows]
     shifts = Shifts(lens, [row.doses for row in rows])

@@ -23,7 +23,7 @@ from lens import Lens
 from steering import Doses, Row, Sampling, Shifts, generate, graph, hooked
 
 PEER = Path(__file__).parent / "peer.py"
-Pushes = Mapping[int, Float[Tensor, "heads*d_head"]]
+Pushes = Mapping[int, Float[Tensor, " heads_d_head"]]
 """By layer, what to add to what enters `o_proj`."""
 
 
@@ -104,7 +104,7 @@ def reading_seconds(lens: Lens, repeats: int) -> float:
         return min(read() for _ in range(repeats))
 
 
-def pushes_of(doses: Doses) -> dict[int, Float[Tensor, "heads*d_head"]]:
+def pushes_of(doses: Doses) -> dict[int, Float[Tensor, " heads_d_head"]]:
     """The vectors that doses of pushes at heads become, for the roads that know neither plans nor strengths."""
     found: dict[int, Tensor] = {}
     for dose in doses:

@@ -113,14 +113,14 @@ def resampled(statistic: Callable[[np.ndarray], float], n: int, rng: np.random.G
     return Estimate(statistic(np.ones(n)), *middle_95(draws[np.isfinite(draws)]), n)
 
 
-def pearson(x: Float[np.ndarray, "text"], y: Float[np.ndarray, "text"], times: Float[np.ndarray, "text"]) -> float:
+def pearson(x: Float[np.ndarray, " text"], y: Float[np.ndarray, " text"], times: Float[np.ndarray, " text"]) -> float:
     """Pearson's r where each text counts so many times; NaN where one of the two does not vary."""
     u, v = x - times @ x / times.sum(), y - times @ y / times.sum()
     spread = (times @ (u * u)) * (times @ (v * v))
     return float(times @ (u * v) / np.sqrt(spread)) if spread > 0 else float("nan")
 
 
-def spearman(x: Float[np.ndarray, "text"], y: Float[np.ndarray, "text"]) -> Callable[[np.ndarray], float]:
+def spearman(x: Float[np.ndarray, " text"], y: Float[np.ndarray, " text"]) -> Callable[[np.ndarray], float]:
     """Pearson's r of ranks, by how often each text counts: every draw ranks its own texts, equal ones in the middle."""
     places = [np.unique(values, return_inverse=True)[1] for values in (x, y)]
 
@@ -131,13 +131,13 @@ def spearman(x: Float[np.ndarray, "text"], y: Float[np.ndarray, "text"]) -> Call
     return lambda times: pearson(ranks(places[0], times), ranks(places[1], times), times)
 
 
-def ranked(scores: Float[np.ndarray, "text"], judge: Float[np.ndarray, "text"]) -> Estimate | None:
+def ranked(scores: Float[np.ndarray, " text"], judge: Float[np.ndarray, " text"]) -> Estimate | None:
     """AUC of scores where another scorer decides what is toxic."""
     toxic = judge >= TOXIC
     return auc(scores, toxic) if toxic.any() and not toxic.all() else None
 
 
-def steps(x: Float[np.ndarray, "text"], y: Float[np.ndarray, "text"]) -> list[Step]:
+def steps(x: Float[np.ndarray, " text"], y: Float[np.ndarray, " text"]) -> list[Step]:
     """The middle half of y in each tenth of x."""
     step = np.minimum((x * STEPS + 1e-9).astype(int), STEPS - 1)
     found = []

@@ -37,7 +37,7 @@ class Ability:
     """How one model, under some doses, answers one set of questions."""
 
     task: str
-    correct: Bool[np.ndarray, "question"]
+    correct: Bool[np.ndarray, " question"]
     chance: float
     """Share that a blind guess gets right."""
     n_left_out: int

@@ -98,7 +98,7 @@ class BuiltinScorer:
             scores[row] = round(float(score), 4)
         return scores
 
-    def units(self, texts: Sequence[str]) -> tuple[Int[np.ndarray, "spoken"], Float[np.ndarray, "spoken unit"]]:
+    def units(self, texts: Sequence[str]) -> tuple[Int[np.ndarray, " spoken"], Float[np.ndarray, "spoken unit"]]:
         """Places of the texts that have words, and the hidden layer for each of them."""
         words = read_words(texts, len(self.table))
         spoken = np.flatnonzero(words.n_words)

@@ -40,7 +40,7 @@ def resampled(statistic: Callable[[np.ndarray], float], bundles: Bundles) -> Est
     return Estimate(statistic(np.ones(len(bundles))), *middle_95(np.array(draws)[np.isfinite(draws)]), len(bundles))
 
 
-def share(hits: Bool[np.ndarray, "text"], bundles: Bundles) -> Estimate:
+def share(hits: Bool[np.ndarray, " text"], bundles: Bundles) -> Estimate:
     """The share of hits among texts, with the interval of Korn and Graubard (1998), by the variance of a ratio."""
     sizes, n = np.bincount(bundles), len(hits)
     value, n_bundles = float(np.mean(hits)), len(sizes)
@@ -50,14 +50,14 @@ def share(hits: Bool[np.ndarray, "text"], bundles: Bundles) -> Estimate:
     return Estimate(value, *korn_graubard(value, variance, n_bundles, n, least), n)
 
 
-def mean(values: Float[np.ndarray, "text"], bundles: Bundles) -> Means:
+def mean(values: Float[np.ndarray, " text"], bundles: Bundles) -> Means:
     """The mean over texts, with draws of whole bundles."""
     sizes, sums = np.bincount(bundles), np.bincount(bundles, weights=values)
     draws = [times @ sums / (times @ sizes) for times in times_drawn(len(sizes), DRAWS, seed=0)]
     return Means(np.array([np.mean(values)]), np.concatenate(draws)[:, None], np.array([len(values)]))
 
 
-def auc(scores: Float[np.ndarray, "text"], labels: Bool[np.ndarray, "text"], bundles: Bundles) -> Estimate:
+def auc(scores: Float[np.ndarray, " text"], labels: Bool[np.ndarray, " text"], bundles: Bundles) -> Estimate:
     """How often a positive text outranks a negative one, with Newcombe's interval for fewer texts that vary as much."""
     ranked = placements(scores, labels)
     value, alone = float(ranked[labels].mean()), _variance(ranked, labels, np.arange(len(labels)))
@@ -69,7 +69,7 @@ def auc(scores: Float[np.ndarray, "text"], labels: Bool[np.ndarray, "text"], bun
 
 
 def auc_difference(
-    a: Float[np.ndarray, "text"], b: Float[np.ndarray, "text"], labels: Bool[np.ndarray, "text"], bundles: Bundles
+    a: Float[np.ndarray, " text"], b: Float[np.ndarray, " text"], labels: Bool[np.ndarray, " text"], bundles: Bundles
 ) -> Difference:
     """AUC of the scores `a` minus that of `b` on the same texts, with the normal interval of Obuchowski (1997)."""
     ranked = placements(a, labels) - placements(b, labels)
@@ -78,7 +78,7 @@ def auc_difference(
     return Difference(Estimate(value, value - Z * spread, value + Z * spread, len(labels)), p)
 
 
-def _variance(ranked: Float[np.ndarray, "text"], labels: Bool[np.ndarray, "text"], bundles: Bundles) -> float:
+def _variance(ranked: Float[np.ndarray, " text"], labels: Bool[np.ndarray, " text"], bundles: Bundles) -> float:
     """Of an AUC, from what each bundle adds to it (Obuchowski 1997; of single texts DeLong et al. 1988)."""
     added = np.empty(len(ranked))
     for side in (labels, ~labels):

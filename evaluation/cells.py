@@ -66,7 +66,7 @@ class Grid:
     scores: Float[np.ndarray, "source prompt draw"]
     """0 to 1; draws are sampling seeds, and samples within them."""
     fluency: dict[str, Float[np.ndarray, "source prompt draw"]]
-    variety: Float[np.ndarray, "source"]
+    variety: Float[np.ndarray, " source"]
     """Of one text to every prompt, over the draws that reached all; NaN where none did."""
     variety_without: Float[np.ndarray, "source prompt"]
     """The same without each prompt in turn."""
@@ -153,7 +153,7 @@ class _Column:
         self.samples: list[int] = []
         self.scores: list[float] = []
         self.fluency: list[Fluency] = []
-        self.pairs: list[Int[np.ndarray, "pair"]] = []
+        self.pairs: list[Int[np.ndarray, " pair"]] = []
         self.first: dict[str, tuple[int, str]] = {}
         self.dropped = 0
         self._there: set[tuple[str, int, int]] = set()
@@ -212,11 +212,11 @@ def _grid(name: str, digest: str, columns: list[_Column], seeds: list[int], n_sa
 
 
 def _variety(
-    texts: Sequence[Int[np.ndarray, "pair"]],
-    prompts: Int[np.ndarray, "text"],
-    draws: Int[np.ndarray, "text"],
+    texts: Sequence[Int[np.ndarray, " pair"]],
+    prompts: Int[np.ndarray, " text"],
+    draws: Int[np.ndarray, " text"],
     n_prompts: int,
-) -> tuple[float, Float[np.ndarray, "prompt"]]:
+) -> tuple[float, Float[np.ndarray, " prompt"]]:
     """The mean over draws, each with one text to every prompt, so that all cells of a grid compare."""
     whole = [rows for draw in np.unique(draws) if len(rows := np.flatnonzero(draws == draw)) == n_prompts]
     found = [variety([texts[row] for row in rows[np.argsort(prompts[rows])]]) for rows in whole]

@@ -38,13 +38,13 @@ def distinct(words: Sequence[str], n: int) -> float:
     return len(set(runs)) / len(runs) if runs else math.nan
 
 
-def pairs(text: str) -> Int[np.ndarray, "pair"]:
+def pairs(text: str) -> Int[np.ndarray, " pair"]:
     """Each pair of neighbouring words as a number, which is the same wherever this process meets the pair."""
     words = WORD.findall(text.lower())
     return np.array([hash(pair) for pair in pairwise(words)], dtype=np.int64)
 
 
-def variety(texts: Sequence[Int[np.ndarray, "pair"]]) -> tuple[float, Float[np.ndarray, "text"]]:
+def variety(texts: Sequence[Int[np.ndarray, " pair"]]) -> tuple[float, Float[np.ndarray, " text"]]:
     """Different pairs of words in all texts as a share of their pairs, and the same without each text in turn.
 
     It is the distinct-2 of Li et al. 2016, who divide by words instead of pairs. One text cannot show that all say the

@@ -36,7 +36,7 @@ class Line(NamedTuple):
 
 
 @torch.inference_mode()
-def log_likelihoods(lens: Lens, lines: Sequence[Line]) -> Float[Tensor, "line"]:
+def log_likelihoods(lens: Lens, lines: Sequence[Line]) -> Float[Tensor, " line"]:
     """Sum over the tokens of each continuation of log p, in nats, given all that stands before.
 
     Edits act where they act in generation: from the last token of the context on, or everywhere where the plan says so.

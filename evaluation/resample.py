@@ -24,9 +24,9 @@ DRAWS = 10_000
 class Means:
     """Means of columns, and the same of every bootstrap draw."""
 
-    values: Float[np.ndarray, "column"]
+    values: Float[np.ndarray, " column"]
     draws: Float[np.ndarray, "draw column"]
-    n: Float[np.ndarray, "column"]
+    n: Float[np.ndarray, " column"]
     """Prompts with a number."""
 
     @cached_property
@@ -60,7 +60,7 @@ def means(columns: Float[np.ndarray, "column prompt"], n_draws: int = DRAWS, see
     return Means(values, np.concatenate(draws), there.sum(axis=0))
 
 
-def jackknife(value: float, without: Float[np.ndarray, "prompt"]) -> Estimate:
+def jackknife(value: float, without: Float[np.ndarray, " prompt"]) -> Estimate:
     """A share that is no mean over prompts, with the normal interval of what leaving out each in turn does to it.
 
     Drawing prompts again would make texts equal that are not. The jackknife's variance is too large on average, if it

@@ -55,14 +55,14 @@ class Detection:
     """Positive class first: the one that a probe should rank above the other."""
     head: Head
     """The most accurate one, chosen on other texts than these."""
-    logits: Float[np.ndarray, "text"]
+    logits: Float[np.ndarray, " text"]
     """Of that head's probe; above 0 it says toxic."""
-    share_right: Float[np.ndarray, "text"]
+    share_right: Float[np.ndarray, " text"]
     """Share of all heads whose probe puts the text into the right class."""
     texts: tuple[LabelledText, ...]
 
     @property
-    def labels(self) -> Bool[np.ndarray, "text"]:
+    def labels(self) -> Bool[np.ndarray, " text"]:
         """True for the positive class."""
         return np.array([text.label for text in self.texts])
 
@@ -72,11 +72,11 @@ class Detection:
         return float(max(self.labels.mean(), 1 - self.labels.mean()))
 
     @property
-    def correct(self) -> Bool[np.ndarray, "text"]:
+    def correct(self) -> Bool[np.ndarray, " text"]:
         return (self.logits > 0) == self.labels
 
     @cached_property
-    def bundles(self) -> Int[np.ndarray, "text"]:
+    def bundles(self) -> Int[np.ndarray, " text"]:
         """Copies, pairs and texts of one template have one number: they do not err each for itself."""
         return bundles.of_texts(self.texts)
 

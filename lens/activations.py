@@ -32,7 +32,7 @@ class Activations:
     """What each head hands to `o_proj`."""
     residual: Float[Tensor, "text layer d_model"]
     """The residual stream after each layer."""
-    labels: Bool[Tensor, "text"]
+    labels: Bool[Tensor, " text"]
     """True for the positive class of the concept, such as toxic."""
     groups: tuple[str, ...]
     """The group of each text; a split never straddles one."""
@@ -136,7 +136,7 @@ def sorted_batches(lens: Lens, rows: Sequence[Sequence[int]]) -> Iterator[list[i
 @torch.inference_mode()
 def _last_positions(
     lens: Lens, rows: Sequence[Sequence[int]], table: tuple[Tensor, Tensor]
-) -> tuple[Float[Tensor, "row layer heads*d_head"], Float[Tensor, "row layer d_model"]]:
+) -> tuple[Float[Tensor, "row layer heads_d_head"], Float[Tensor, "row layer d_model"]]:
     """One pass without the unembedding: what enters each `o_proj` and what leaves each layer, at each row's end.
 
     Padding is on the left, so the last position is a real one. `table`: of the rotary embedding.

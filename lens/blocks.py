@@ -48,7 +48,7 @@ class Cache(Attention, Protocol):
 
     filled: int
 
-    def keep(self, rows: Int[Tensor, "kept"]) -> None:
+    def keep(self, rows: Int[Tensor, " kept"]) -> None:
         """Go on with these rows only."""
 
 
@@ -98,7 +98,7 @@ class RowCache:
     ) -> Float[Tensor, "row head pos d_head"]:
         return attended(queries, *self.extend(layer, keys, values), mask)
 
-    def keep(self, rows: Int[Tensor, "kept"]) -> None:
+    def keep(self, rows: Int[Tensor, " kept"]) -> None:
         for number in range(len(self.layers)):  # one after the other, so that little is there twice
             self.layers[number] = self.layers[number][:, rows]
 
@@ -149,10 +149,10 @@ class Weight:
 class Block:
     """One layer."""
 
-    qkv: Weight  # [queries+keys+values d_model]
-    qkv_bias: Float[Tensor, "queries+keys+values"] | None
-    o: Weight  # [d_model heads*d_head]
-    o_bias: Float[Tensor, "d_model"] | None
+    qkv: Weight  # [q_k_v d_model]
+    qkv_bias: Float[Tensor, " q_k_v"] | None
+    o: Weight  # [d_model heads_d_head]
+    o_bias: Float[Tensor, " d_model"] | None
     gate_up: Weight  # [2*d_mlp d_model]
     down: Weight  # [d_model d_mlp]
     act: Callable[[Tensor], Tensor]
@@ -163,7 +163,7 @@ class Block:
 
     def heads(
         self, x: Float[Tensor, "row pos d_model"], rotary: Rotary, others: Attention, layer: int, mask: Tensor | None
-    ) -> Float[Tensor, "row pos heads*d_head"]:
+    ) -> Float[Tensor, "row pos heads_d_head"]:
         """What the heads hand to `o_proj`."""
         n_rows, n_new = x.shape[:2]
         qkv = product(normed(x), self.qkv, self.qkv_bias)
@@ -175,7 +175,7 @@ class Block:
         z = others.attend(layer, turned[:, : self.n_heads], turned[:, self.n_heads :], values, mask)
         return z.transpose(1, 2).reshape(n_rows, n_new, -1)
 
-    def written(self, z: Float[Tensor, "row pos heads*d_head"]) -> Float[Tensor, "row pos d_model"]:
+    def written(self, z: Float[Tensor, "row pos heads_d_head"]) -> Float[Tensor, "row pos d_model"]:
         """What the heads' outputs become behind `o_proj`."""
         return product(z, self.o, self.o_bias)
 
@@ -223,7 +223,7 @@ def has_twice(n_parameters: int, device: torch.device, dtype: torch.dtype) -> bo
 
 
 def product(
-    x: Float[Tensor, "*batch d_in"], weight: Weight, bias: Float[Tensor, "d_out"] | None = None
+    x: Float[Tensor, "*batch d_in"], weight: Weight, bias: Float[Tensor, " d_out"] | None = None
 ) -> Float[Tensor, "*batch d_out"]:
     """x · weightᵀ + bias. On a CPU oneDNN multiplies, which torch keeps for `compile`. No gradients.
 

@@ -161,7 +161,7 @@ class Lens:
         return self.model.model.norm(x)
 
     @cached_property
-    def real_tokens(self) -> Bool[Tensor, "vocab"]:
+    def real_tokens(self) -> Bool[Tensor, " vocab"]:
         """Rows of W_U that belong to a token; the matrix is padded to a round size with rows that do not."""
         real = torch.zeros(self.n_vocab, dtype=torch.bool)
         real[list(self.tokenizer.get_vocab().values())] = True

@@ -23,7 +23,7 @@ class NearToken:
     cosine: float
 
 
-def nearest_tokens(lens: Lens, direction: Float[Tensor, "d_model"], n: int = 50) -> list[NearToken]:
+def nearest_tokens(lens: Lens, direction: Float[Tensor, " d_model"], n: int = 50) -> list[NearToken]:
     """The n tokens nearest to a direction of the residual stream by cosine, nearest first."""
     return _nearest(lens, direction[None], n)[0]
 
@@ -34,7 +34,7 @@ def random_nearest(lens: Lens, n: int = 50, seed: int = 0, draws: int = 20) -> l
     return _nearest(lens, random, n)
 
 
-def head_to_residual(lens: Lens, head: Head, unit: Float[Tensor, "d_head"]) -> Float[Tensor, "d_model"]:
+def head_to_residual(lens: Lens, head: Head, unit: Float[Tensor, " d_head"]) -> Float[Tensor, " d_model"]:
     """Where the final norm sends a head's direction: W_O, then centred and scaled as OLMo's norm does.
 
     W_O and the centring are exact and linear. The norm divides by a length that differs from text to text, which

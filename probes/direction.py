@@ -21,12 +21,12 @@ class Direction:
     """Where one head moves when text turns from toxic to benign: positive strengths detoxify."""
 
     head: Head
-    unit: Float[Tensor, "d_head"]
+    unit: Float[Tensor, " d_head"]
     """Unit length."""
     sigma: float
     """Standard deviation of the probe set along `unit`, both classes pooled (ddof 0)."""
 
-    def push(self, sigmas: float) -> Float[Tensor, "d_head"]:
+    def push(self, sigmas: float) -> Float[Tensor, " d_head"]:
         """What to add to the head's output for a strength of so many standard deviations."""
         return sigmas * self.sigma * self.unit
 
@@ -45,14 +45,14 @@ def direction(probes: ProbeSet, head: Head, kind: Kind = "mass-mean", seed: int 
 
 def layer_direction(
     probes: ProbeSet, layer: int, kind: Kind = "probe-weight", seed: int = 0
-) -> Float[Tensor, "d_model"]:
+) -> Float[Tensor, " d_model"]:
     """The same of the residual stream after a layer, unit length: again from toxic to benign."""
     if not 0 <= layer < probes.grid.n_layers:
         raise ValueError(f"{probes.checkpoint} has layers 0 to {probes.grid.n_layers - 1}; got {layer}.")
     return toward_benign(probes.residual, (layer,), kind, seed, f"layer {layer}")
 
 
-def toward_benign(fits: Fits, unit: tuple[int, ...], kind: Kind, seed: int, place: str) -> Float[Tensor, "d"]:
+def toward_benign(fits: Fits, unit: tuple[int, ...], kind: Kind, seed: int, place: str) -> Float[Tensor, " d"]:
     """The unit vector from the positive class to the negative one."""
     if kind == "mass-mean":
         raw = fits.mean_benign[unit].double() - fits.mean_toxic[unit].double()
@@ -69,7 +69,7 @@ def toward_benign(fits: Fits, unit: tuple[int, ...], kind: Kind, seed: int, plac
     return (raw / length).float()
 
 
-def spread(covariance: Float[Tensor, "d d"], unit: Float[Tensor, "d"]) -> float:
+def spread(covariance: Float[Tensor, "d d"], unit: Float[Tensor, " d"]) -> float:
     """Standard deviation along a unit vector."""
     along = unit.double() @ covariance.double() @ unit.double()
     return sqrt(max(0.0, float(along)))

@@ -62,7 +62,7 @@ class Fits:
 
 def fit_units(
     states: Float[Tensor, "text unit d"],
-    labels: Bool[Tensor, "text"],
+    labels: Bool[Tensor, " text"],
     train: np.ndarray,
     test: np.ndarray,
     device: str | torch.device = "cpu",
@@ -84,7 +84,7 @@ def fit_units(
     return Fits(weight, bias, mean_toxic, mean_benign, covariance, torch.cat(correct))
 
 
-def moments_of(x: Float[Tensor, "text d"], labels: Bool[Tensor, "text"]) -> tuple[Tensor, Tensor, Tensor]:
+def moments_of(x: Float[Tensor, "text d"], labels: Bool[Tensor, " text"]) -> tuple[Tensor, Tensor, Tensor]:
     """Mean of the positive class, mean of the negative one, covariance of all."""
     centred = x - x.mean(0)
     return x[labels].mean(0), x[~labels].mean(0), centred.T @ centred / len(x)
@@ -142,8 +142,8 @@ def chunks(states: Float[Tensor, "text unit d"], n: int) -> Iterator[slice]:
 
 
 def newton(
-    x: Float[Tensor, "unit text d"], y: Bool[Tensor, "text"], c: float = C
-) -> tuple[Float[Tensor, "unit d"], Float[Tensor, "unit"]]:
+    x: Float[Tensor, "unit text d"], y: Bool[Tensor, " text"], c: float = C
+) -> tuple[Float[Tensor, "unit d"], Float[Tensor, " unit"]]:
     """Weights and biases of many logistic regressions at their optimum, in the precision of `x` (give float64)."""
     x = torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
     penalty = torch.full_like(x[0, 0], 1 / c)
@@ -160,7 +160,7 @@ def newton(
     raise NotConverged(f"A probe's loss still falls (slope {gradient.abs().max() / len(y):.1e} after {STEPS} steps).")
 
 
-def losses(theta: Tensor, x: Tensor, y: Tensor, penalty: Tensor) -> Float[Tensor, "unit"]:
+def losses(theta: Tensor, x: Tensor, y: Tensor, penalty: Tensor) -> Float[Tensor, " unit"]:
     """What each probe minimises."""
     logits = (x @ theta[..., None])[..., 0]
     return (torch.nn.functional.softplus(logits) - y * logits).sum(-1) + (penalty * theta**2).sum(-1) / 2
@@ -181,7 +181,7 @@ def downhill(theta: Tensor, step: Tensor, gradient: Tensor, loss: Callable[[Tens
 
 def null_accuracies(
     states: Float[Tensor, "text unit d"],
-    labels: Bool[Tensor, "text"],
+    labels: Bool[Tensor, " text"],
     train: np.ndarray,
     test: np.ndarray,
     n_shuffles: int,
@@ -212,6 +212,6 @@ def null_accuracies(
     return torch.cat(found)
 
 
-def shuffles(labels: Bool[Tensor, "text"], n: int, rng: np.random.Generator) -> Bool[Tensor, "text shuffle"]:
+def shuffles(labels: Bool[Tensor, " text"], n: int, rng: np.random.Generator) -> Bool[Tensor, "text shuffle"]:
     """The labels in so many random orders."""
     return torch.from_numpy(np.stack([rng.permutation(labels.numpy()) for _ in range(n)], axis=1))

@@ -67,7 +67,7 @@ class ProbeSet:
     """[layer], on the residual stream after each layer."""
     test_rows: tuple[int, ...]
     """Held-out rows of the text set, so that two checkpoints are compared text by text."""
-    null_best: Float[Tensor, "shuffle"]
+    null_best: Float[Tensor, " shuffle"]
     """Held-out accuracy of the best of all heads when the train labels are shuffled."""
 
     def accuracy(self, head: Head) -> Estimate:

@@ -100,7 +100,7 @@ def toxic_end(
     lexicon: Lexicon,
     place: str,
     kind: str,
-    end: Float[Tensor, "d_model"],
+    end: Float[Tensor, " d_model"],
     random: Float[Tensor, "draw d_model"],
     n: int,
 ) -> ToxicEnd:
@@ -125,7 +125,7 @@ def toxic_end(
     )
 
 
-def rank_auc(cosine: Float[Tensor, "vocab"], listed: Bool[Tensor, "vocab"], real: Bool[Tensor, "vocab"]) -> Estimate:
+def rank_auc(cosine: Float[Tensor, " vocab"], listed: Bool[Tensor, " vocab"], real: Bool[Tensor, " vocab"]) -> Estimate:
     """How well the cosine tells the lexicon's tokens from the others; rows of no token left out."""
     return auc(cosine[real].numpy(), listed[real].numpy())
 

@@ -105,8 +105,8 @@ def baked_weights(lens: Lens, doses: Doses, dtype: torch.dtype) -> dict[str, Ten
 
 
 def _with_edits(
-    doses: Doses, layer: int, W_O: Float[Tensor, "d_model heads*d_head"], bias: Float[Tensor, "d_model"]
-) -> tuple[Float[Tensor, "d_model heads*d_head"], Float[Tensor, "d_model"]]:
+    doses: Doses, layer: int, W_O: Float[Tensor, "d_model heads_d_head"], bias: Float[Tensor, " d_model"]
+) -> tuple[Float[Tensor, "d_model heads_d_head"], Float[Tensor, " d_model"]]:
     """One layer's `o_proj` with all edits of its heads, summed in float64."""
     site = Site(layer, "heads")
     here = [(dose.strength, edit) for dose in doses for edit in by_site(dose.steering.edits).get(site, [])]

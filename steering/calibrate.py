@@ -131,7 +131,7 @@ class Calibration:
 
     def _divergence(
         self, tokens: Tensor, strength: float, plain: Float[Tensor, "batch pos vocab"] | None
-    ) -> Float[Tensor, "batch"]:
+    ) -> Float[Tensor, " batch"]:
         expected = log_probs(self._lens, tokens) if plain is None else plain
         return divergence(expected, log_probs(self._lens, tokens, self._steering.at(strength))).cpu()
 

@@ -168,14 +168,14 @@ def log_probs(
 
 def divergence(
     plain: Float[Tensor, "batch pos vocab"], steered: Float[Tensor, "batch pos vocab"]
-) -> Float[Tensor, "batch"]:
+) -> Float[Tensor, " batch"]:
     """KL(plain ‖ steered) from log-probabilities, mean over positions."""
     return (plain.exp() * (plain - steered)).sum(dim=-1).mean(dim=1)
 
 
 def _measure(
     lens: Lens, doses: Sequence[Doses], in_front: Sequence[Sequence[int]], tokens: Int[Tensor, "batch pos"]
-) -> tuple[Float[Tensor, "batch"], Float[Tensor, "doses batch"], Float[Tensor, "doses batch"]]:
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, "doses batch"], Float[Tensor, "doses batch"]]:
     """Mean per window of the plain cross-entropy, and the cross-entropy and KL of each of `doses`."""
     plain = log_probs(lens, tokens)
     losses, divergences = [], []
@@ -186,5 +186,5 @@ def _measure(
     return _loss(plain, tokens), torch.stack(losses), torch.stack(divergences)
 
 
-def _loss(expected: Float[Tensor, "batch pos vocab"], tokens: Int[Tensor, "batch pos+1"]) -> Float[Tensor, "batch"]:
+def _loss(expected: Float[Tensor, "batch pos vocab"], tokens: Int[Tensor, "batch pos+1"]) -> Float[Tensor, " batch"]:
     return -expected.gather(-1, tokens[:, 1:, None]).squeeze(-1).mean(dim=1).cpu()

@@ -94,7 +94,7 @@ class Decoder:
         return SharedCache([(cache, list(map(len, some))) for some, cache in read.items()], begins, n_steps)
 
     @torch.inference_mode()
-    def step(self, tokens: Int[Tensor, "row"], shifts: Shifts, seen: Seen | None = None) -> Float[Tensor, "row vocab"]:
+    def step(self, tokens: Int[Tensor, " row"], shifts: Shifts, seen: Seen | None = None) -> Float[Tensor, "row vocab"]:
         """Read each row's next token; logits of the one after, which the next step may overwrite.
 
         `seen` is filled with what the edits did. `shifts` are the same in every step, but for rows that were dropped.
@@ -109,7 +109,7 @@ class Decoder:
         return self._logits(tokens, mask, self._cache, shifts, seen)
 
     @torch.inference_mode()
-    def keep(self, rows: Int[Tensor, "kept"]) -> None:
+    def keep(self, rows: Int[Tensor, " kept"]) -> None:
         """Go on with these rows only."""
         if self._still is not None:
             self._cache.filled, self._still = int(self._still.filled), None
@@ -117,12 +117,12 @@ class Decoder:
         self._positions = self._positions[rows]
         self._mask = None if self._mask is None else self._mask[rows]
 
-    def _still_step(self, still: StillCache, shifts: Shifts, tokens: Int[Tensor, "row"]) -> Float[Tensor, "row vocab"]:
+    def _still_step(self, still: StillCache, shifts: Shifts, tokens: Int[Tensor, " row"]) -> Float[Tensor, "row vocab"]:
         return self._logits(tokens, still.mask(), still, shifts)
 
     def _logits(
         self,
-        tokens: Int[Tensor, "row"],
+        tokens: Int[Tensor, " row"],
         mask: Tensor | None,
         cache: Cache | StillCache,
         shifts: Shifts,
@@ -189,7 +189,7 @@ def alike(lengths: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-def _padding_mask(lens: Lens, n_padding: Int[Tensor, "row"], width: int) -> Float[Tensor, "row 1 1 pos"] | None:
+def _padding_mask(lens: Lens, n_padding: Int[Tensor, " row"], width: int) -> Float[Tensor, "row 1 1 pos"] | None:
     """What to add to a new token's attention scores, so that no row sees its padding; None where no row has any."""
     if not bool(n_padding.any()):
         return None

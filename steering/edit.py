@@ -36,8 +36,8 @@ class Site:
 class Affine:
     """change(x) = constant + scale ∘ x + left · (right · x); what is None is not there. float32."""
 
-    constant: Float[Tensor, "d"]
-    scale: Float[Tensor, "d"] | None = None
+    constant: Float[Tensor, " d"]
+    scale: Float[Tensor, " d"] | None = None
     left: Float[Tensor, "d rank"] | None = None
     right: Float[Tensor, "rank d"] | None = None
 
@@ -65,7 +65,7 @@ class Gate:
     It reads the very activation that the edit is about to change: row by row, token by token, with no look ahead.
     """
 
-    weight: Float[Tensor, "d"]
+    weight: Float[Tensor, " d"]
     """Of the site's probe; zero outside the head that it reads."""
     bias: float
     threshold: float
@@ -98,7 +98,7 @@ class Edit:
         return Edit(self.name, self.site, self.change.to(device), self.gate and self.gate.to(device))
 
 
-def padded(part: Float[Tensor, "d_head"], index: int, n_heads: int) -> Float[Tensor, "d_site"]:
+def padded(part: Float[Tensor, " d_head"], index: int, n_heads: int) -> Float[Tensor, " d_site"]:
     """One head's vector among all heads of its layer, the others zero."""
     heads = part.new_zeros(n_heads, part.shape[-1])
     heads[index] = part

@@ -71,14 +71,14 @@ def noise_at(noises: Sequence[np.random.Philox], step: int, n_vocab: int) -> Flo
     return below.neg_().log1p_().neg_().log_().neg_()  # log1p keeps the upper tail, which decides, in full detail
 
 
-def gumbel(seed: int, prompt: Sequence[int], sample: int, step: int, n_vocab: int) -> Float[Tensor, "vocab"]:
+def gumbel(seed: int, prompt: Sequence[int], sample: int, step: int, n_vocab: int) -> Float[Tensor, " vocab"]:
     """The noise of one step, on the CPU: of seed, prompt (token ids), sample and step, and of nothing else."""
     return noise_at([noise_of(seed, prompt, sample)], step, n_vocab)[0]
 
 
 def next_tokens(
     logits: Float[Tensor, "batch vocab"], noise: Float[Tensor, "noise vocab"] | None, sampling: Sampling
-) -> Int[Tensor, "batch"]:
+) -> Int[Tensor, " batch"]:
     """Each row's next token: the most probable at temperature 0, else an exact sample inside the top-p set.
 
     Where there is less noise than rows, equally many rows after one another share one. As in Hugging Face's `generate`,
@@ -106,7 +106,7 @@ def next_tokens(
 
 
 def _ask_again(
-    found: Int[Tensor, "batch"], rows: Int[Tensor, "left"], logits: Tensor, noise: Tensor, sampling: Sampling
+    found: Int[Tensor, " batch"], rows: Int[Tensor, " left"], logits: Tensor, noise: Tensor, sampling: Sampling
 ) -> None:
     """Replace the winners of `rows`, which are outside the top-p set, by the best inside."""
     tempered, chances = _tempered(logits[rows], sampling), noise[rows // (len(logits) // len(noise))]
@@ -122,16 +122,16 @@ def _tempered(logits: Float[Tensor, "batch vocab"], sampling: Sampling) -> Float
 
 
 def _outside(
-    tempered: Float[Tensor, "batch vocab"], winners: Int[Tensor, "batch"], top_p: float
-) -> Bool[Tensor, "batch"]:
+    tempered: Float[Tensor, "batch vocab"], winners: Int[Tensor, " batch"], top_p: float
+) -> Bool[Tensor, " batch"]:
     """Whether the tokens more probable than a row's winner hold top_p or more together."""
     above, own = _above(tempered, winners)
     return above.sum(dim=-1) * own >= top_p
 
 
 def _above(
-    tempered: Float[Tensor, "batch vocab"], winners: Int[Tensor, "batch"]
-) -> tuple[Float[Tensor, "batch vocab"], Float[Tensor, "batch"]]:
+    tempered: Float[Tensor, "batch vocab"], winners: Int[Tensor, " batch"]
+) -> tuple[Float[Tensor, "batch vocab"], Float[Tensor, " batch"]]:
     """Probabilities of the tokens more probable than a row's winner, relative to its own; and its own.
 
     That is never 0: noise moves no token so far. The others get what neither adds up to anything nor wins.
@@ -141,7 +141,7 @@ def _above(
     return threshold_(probability.div_(own), 1.0, NOTHING), own[:, 0]
 
 
-def _largest(x: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch"]:
+def _largest(x: Float[Tensor, "batch vocab"]) -> Int[Tensor, " batch"]:
     """Where each row is largest, as `argmax`, whose NumPy twin is 20 times as fast on a CPU."""
     if x.device.type != "cpu" or x.dtype == torch.bfloat16:
         return x.argmax(dim=-1)

@@ -20,7 +20,7 @@ from lens.blocks import RowCache
 class Part(NamedTuple):
     """Beginnings that were read together and that equally many rows go on from."""
 
-    rows: Int[Tensor, "prefix*row"]
+    rows: Int[Tensor, " prefix_row"]
     """The rows of the first beginning, those of the second, and so on."""
     layers: list[tuple[Tensor, Tensor]]
     """Of each layer, keys [prefix kv_head d_head pos], divided by √d_head, and values [prefix kv_head pos d_head]."""
@@ -47,7 +47,7 @@ class SharedCache:
         """Keys and values of the rows' own tokens, [step row kv_head d_head]: sums over steps are fastest this way."""
         self._line_up()
 
-    def keep(self, rows: Int[Tensor, "kept"]) -> None:
+    def keep(self, rows: Int[Tensor, " kept"]) -> None:
         self._begins = self._begins[rows]
         self._own = [own[:, :, rows] for own in self._own]
         self._line_up()

@@ -46,7 +46,7 @@ class Amount:
         self.opens = self.edit.gate.opens(x)
         return torch.where(self.opens[..., None], change, 0.0)
 
-    def of(self, rows: Int[Tensor, "kept"]) -> Amount:
+    def of(self, rows: Int[Tensor, " kept"]) -> Amount:
         return Amount(self.edit, self.strengths[rows])
 
 
@@ -59,7 +59,7 @@ class Place:
     """The sum of the edits that are the same whatever the model computes, as it reaches the residual stream."""
     amounts: list[Amount]
     """The other edits."""
-    W_O: Float[Tensor, "d_model heads*d_head"] | None
+    W_O: Float[Tensor, "d_model heads_d_head"] | None
     """How heads reach the residual stream; None where the edits are made in it."""
 
     def added(
@@ -73,7 +73,7 @@ class Place:
             out = out + (change if self.W_O is None else linear(change, self.W_O))
         return out
 
-    def of(self, rows: Int[Tensor, "kept"]) -> Place:
+    def of(self, rows: Int[Tensor, " kept"]) -> Place:
         push = None if self.push is None else self.push[rows]
         return Place(self.site, push, [amount.of(rows) for amount in self.amounts], self.W_O)
 
@@ -102,7 +102,7 @@ class Shifts:
         self._n_layers = lens.grid.n_layers
         self._line_up()
 
-    def keep(self, rows: Int[Tensor, "kept"]) -> None:
+    def keep(self, rows: Int[Tensor, " kept"]) -> None:
         """Go on with these rows only."""
         self.places = {site: place.of(rows) for site, place in self.places.items()}
         self._line_up()
@@ -120,13 +120,13 @@ class Shifts:
         return [amount for place in self.places.values() for amount in place.amounts if amount.edit.gate]
 
 
-def _written(lens: Lens, site: Site, constant: Float[Tensor, "d"]) -> Float[Tensor, "d_model"]:
+def _written(lens: Lens, site: Site, constant: Float[Tensor, " d"]) -> Float[Tensor, " d_model"]:
     """One unit of strength, as it reaches the residual stream."""
     here = constant.to(lens.device)
     return here if site.where == "residual" else linear(here, o_proj(lens, site.layer).weight.float())
 
 
-def strengths_of(lens: Lens, rows: Sequence[Doses]) -> list[tuple[Steering, Float[Tensor, "row"]]]:
+def strengths_of(lens: Lens, rows: Sequence[Doses]) -> list[tuple[Steering, Float[Tensor, " row"]]]:
     """Every steering that a row has at a strength other than 0, and each row's strength; doses of one add up."""
     found: dict[int, tuple[Steering, list[float]]] = {}
     for row, doses in enumerate(rows):
@@ -192,7 +192,7 @@ def _first(positions: str) -> int:
 
 
 def _by_matrices(
-    x: Float[Tensor, "row pos *d"], edits: Sequence[tuple[Edit, Float[Tensor, "row"]]], begin: int
+    x: Float[Tensor, "row pos *d"], edits: Sequence[tuple[Edit, Float[Tensor, " row"]]], begin: int
 ) -> Tensor:
     """x + sum of strength · gate · (M x + c), one dense M for each edit."""
     flat = x.flatten(2).float()

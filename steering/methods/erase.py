@@ -27,12 +27,12 @@ def ablations(plan: Plan, probes: ProbeSet) -> tuple[Edit, ...]:
     return tuple(unit.edit(ablation(direction_of(unit, plan, probes))) for unit in units)
 
 
-def ablation(direction: Float[Tensor, "d"]) -> Affine:
+def ablation(direction: Float[Tensor, " d"]) -> Affine:
     """Minus what an activation has along a unit vector."""
     return Affine(torch.zeros_like(direction), left=-direction[:, None], right=direction[None])
 
 
-def leace(x: Float[Tensor, "text d"], labels: Bool[Tensor, "text"]) -> Affine:
+def leace(x: Float[Tensor, "text d"], labels: Bool[Tensor, " text"]) -> Affine:
     """Minus what a linear probe could read of the class, in float64.
 
     With any full covariance the classes' means meet exactly, so the guarantee on these texts holds under shrinkage

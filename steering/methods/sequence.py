@@ -24,7 +24,7 @@ from steering.methods.units import Unit
 from steering.plan import Plan
 from steering.steerer import Place, Shifts
 
-Fitter = Callable[[Float[Tensor, "text d"], Bool[Tensor, "text"]], Affine]
+Fitter = Callable[[Float[Tensor, "text d"], Bool[Tensor, " text"]], Affine]
 """Activations in float64 and which are of the positive class → the change at strength 1."""
 
 
@@ -36,7 +36,7 @@ class Waiting:
     """Which ones."""
     hidden: Float[Tensor, "row pos d_model"]
     """Padded on the right: what comes behind a token does not reach it."""
-    ends: Int[Tensor, "row"]
+    ends: Int[Tensor, " row"]
     """Each text's last position."""
 
     @property
@@ -59,7 +59,7 @@ class Waiting:
 def fit_in_sequence(
     lens: Lens,
     texts: Sequence[str],
-    labels: Bool[Tensor, "text"],
+    labels: Bool[Tensor, " text"],
     units: Sequence[Unit],
     fitter: Fitter,
     plan: Plan,
@@ -93,7 +93,7 @@ class _Fits:
     """The edits found so far, place by place."""
 
     def __init__(
-        self, lens: Lens, labels: Bool[Tensor, "text"], units: Sequence[Unit], fitter: Fitter, plan: Plan
+        self, lens: Lens, labels: Bool[Tensor, " text"], units: Sequence[Unit], fitter: Fitter, plan: Plan
     ) -> None:
         self._lens, self._labels, self._units, self._fitter, self._plan = lens, labels, units, fitter, plan
         self.found: list[Edit] = []
@@ -133,7 +133,7 @@ def _embedded(lens: Lens, texts: Sequence[str]) -> list[Waiting]:
 
 
 def _heads_of(lens: Lens, layer: int, rotary: tuple[Tensor, Tensor]) -> Callable[[Waiting], Tensor]:
-    """How a layer's heads read a batch, [row pos heads*d_head]."""
+    """How a layer's heads read a batch, [row pos heads_d_head]."""
     block = lens.blocks[layer]
 
     def heads(batch: Waiting) -> Tensor:

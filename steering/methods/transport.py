@@ -17,7 +17,7 @@ ROUNDING = 1e-6
 """Share of a unit's largest value within which float32 activations that never change still differ."""
 
 
-def linear_act(x: Float[Tensor, "text d"], labels: Bool[Tensor, "text"]) -> Affine:
+def linear_act(x: Float[Tensor, "text d"], labels: Bool[Tensor, " text"]) -> Affine:
     """The least-squares map from the positive class to the other one, unit by unit; x in float64."""
     source, target, weight = _coupled(x[labels], x[~labels])
     mean, goal = weight @ source, weight @ target
@@ -27,14 +27,14 @@ def linear_act(x: Float[Tensor, "text d"], labels: Bool[Tensor, "text"]) -> Affi
     return Affine(torch.where(moves, goal - omega * mean, 0.0), scale=omega - 1)
 
 
-def mean_act(x: Float[Tensor, "text d"], labels: Bool[Tensor, "text"]) -> Affine:
+def mean_act(x: Float[Tensor, "text d"], labels: Bool[Tensor, " text"]) -> Affine:
     """The same with ω = 1: a push by the difference of the means."""
     return Affine(torch.where(_moves(x, labels), x[~labels].mean(0) - x[labels].mean(0), 0.0))
 
 
 def _coupled(
     a: Float[Tensor, "text_a d"], b: Float[Tensor, "text_b d"]
-) -> tuple[Float[Tensor, "pair d"], Float[Tensor, "pair d"], Float[Tensor, "pair"]]:
+) -> tuple[Float[Tensor, "pair d"], Float[Tensor, "pair d"], Float[Tensor, " pair"]]:
     """Optimal transport in one dimension: sorted activations side by side, with the share of texts in each pair.
 
     Where one class has more texts, each step of either quantile function is split where the other one's steps end, so
@@ -47,7 +47,7 @@ def _coupled(
     return a.sort(dim=0).values[starts // n_b], b.sort(dim=0).values[starts // n_a], shares
 
 
-def _moves(x: Float[Tensor, "text d"], labels: Bool[Tensor, "text"]) -> Bool[Tensor, "d"]:
+def _moves(x: Float[Tensor, "text d"], labels: Bool[Tensor, " text"]) -> Bool[Tensor, " d"]:
     """Units that vary in both classes; of the others nothing can be learnt, and they are left alone."""
     least = ROUNDING * x.abs().amax(dim=0)
     return (x[labels].std(dim=0, correction=0) > least) & (x[~labels].std(dim=0, correction=0) > least)
