@@ -10,7 +10,7 @@ from evaluation.extract import Able, Cell, Extract, NoResults, Probed
 from evaluation.family import percent
 from evaluation.plans import PLAIN
 from probes.estimate import Estimate
-from steering.plan import METHODS
+from steering.methods.table import METHODS
 
 Basis = Literal["strength", "cost"]
 """Which doses are set side by side: equal strengths, or strengths that cost the same nats per token."""

@@ -12,7 +12,7 @@ from evaluation.pictures import for_page
 from evaluation.plans import PLAIN
 from probes.estimate import Estimate
 from probes.page import facts
-from steering.plan import METHODS
+from steering.methods.table import METHODS
 
 ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
 ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")

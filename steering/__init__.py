@@ -7,8 +7,9 @@ from steering.cost import Cost, cost
 from steering.dose import Dose, Doses, Steering
 from steering.edit import Affine, Edit, Gate, Site
 from steering.generate import Generation, Step, generate, interleaved, stream
-from steering.methods import fit
-from steering.plan import METHODS, Plan
+from steering.methods.fitting import fit
+from steering.methods.table import METHODS
+from steering.plan import Plan
 from steering.receipt import Receipt, Shift, ShiftMissed
 from steering.sampling import Sampling, gumbel, next_tokens
 from steering.steerer import Shifts, WrongModel, hooked, steered

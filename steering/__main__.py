@@ -18,12 +18,12 @@ from lens import Lens, open_lens
 from lens.terminal import progress
 from probes.lexicon import Lexicon, mask
 from probes.texts import open_texts
-from steering import methods
 from steering.bake import bake as bake_doses
 from steering.bake import check_free, check_plan
 from steering.calibrate import Calibration
 from steering.dose import Doses
 from steering.generate import Row, Step, stream
+from steering.methods.fitting import fit as fit_plan
 from steering.options import (
     Choice,
     Machine,
@@ -96,9 +96,9 @@ def generate(
     lens = machine.open(checkpoint)
     doses: list[Doses] = [()] * len(asked)
     if any(asked):
-        steering = methods.fit(plan, lens, on_progress=fitting)
+        steering = fit_plan(plan, lens, on_progress=fitting)
         strengths = bought(lens, steering, asked, tries) if nats else asked
-        beside = [dose for other, one in others for dose in methods.fit(other, lens, on_progress=fitting).at(one)]
+        beside = [dose for other, one in others for dose in fit_plan(other, lens, on_progress=fitting).at(one)]
         doses = [(*steering.at(one), *(beside if one else ())) for one in strengths]
     doses += [asked_in_words(lens)] * prompting
     rows = rows_for(lens, beginnings, n, doses, sampling)
@@ -126,7 +126,7 @@ def calibrate(
     plan, prose = choice(seed), text_of(text) if text else None
     progress(f"Opening {checkpoint}")
     lens = machine.open(checkpoint)
-    curve = Calibration(lens, methods.fit(plan, lens, on_progress=fitting), prose, on_progress=tries)
+    curve = Calibration(lens, fit_plan(plan, lens, on_progress=fitting), prose, on_progress=tries)
     for one in nats:
         found = curve.spend(one)
         progress()
@@ -157,7 +157,7 @@ def fit(
     lens = machine.open(checkpoint)
     if not can_keep(lens.checkpoint):
         raise ValueError(f"{lens.checkpoint.folder} cannot be written, so no fit can be kept there. Copy it first.")
-    found = methods.fit(plan, lens, text_set, on_progress=fitting)
+    found = fit_plan(plan, lens, text_set, on_progress=fitting)
     progress()
     n = len(found.edits)
     print(f"{plan}: {n} edit{'s' * (n != 1)} fitted to {lens.checkpoint.name}")
@@ -194,7 +194,7 @@ def bake(
     check_plan(plan)  # before a fit that may take minutes
     progress(f"Opening {checkpoint}")
     lens = open_lens(checkpoint, device, "float32", threads)
-    steering = methods.fit(plan, lens, on_progress=fitting)
+    steering = fit_plan(plan, lens, on_progress=fitting)
     strength = bought(lens, steering, [nats or 0.0], tries)[0] if sigmas is None else sigmas
     baked = bake_doses(lens, steering.at(strength), out, dtype, on_stage=progress)
     progress()

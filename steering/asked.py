@@ -11,9 +11,9 @@ from lens.checkpoint import Checkpoint
 from probes.direction import Kind
 from probes.views import set_name
 from steering.edit import Where
-from steering.plan import BAND, METHODS, Plan
+from steering.methods.table import METHODS
+from steering.plan import BAND, Plan
 from steering.sampling import Sampling
-from steering.scale import SCALES, SWITCH
 
 MOST_TOKENS = 200
 MOST_HEADS = 4096
@@ -80,9 +80,7 @@ def asked(bench: Bench, *, a: Any, b: Any, prompt: Any, method: Any, strength: A
     return Asked(
         checkpoints=tuple(bench.checkpoint(name) for name in names),
         prompt=prompt,
-        strength=(whole if SCALES[method] is SWITCH else number)(
-            strength, "the strength", 0, int(METHODS[method].most)
-        ),
+        strength=(number if METHODS[method].where else whole)(strength, "the strength", 0, int(METHODS[method].most)),
         plan=Plan(
             method=method,
             probes=set_name(probes),

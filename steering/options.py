@@ -19,13 +19,12 @@ from steering.batch import Row, encoded
 from steering.calibrate import Calibration
 from steering.dose import Doses, Steering
 from steering.edit import Where
-from steering.methods import fit
+from steering.methods.fitting import fit
+from steering.methods.table import METHODS
 from steering.plan import Plan
 from steering.sampling import Sampling
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
-STRENGTHS = {"iti": (0.0, 4.0, 8.0, 12.0), "caa": (0.0, 1.0, 2.0)}
-"""What is shown where no strength is asked for; 0 and 1 of the other methods."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class Choice:
 
     plan: Path | None = None
     """A plan as a JSON file; the other options change it."""
-    method: str | None = None
-    """iti, caa, act, mean-act, ablate, leace, prompting or prefix. Default: iti."""
+    method: Annotated[str | None, tyro.conf.arg(help_behavior_hint="default: iti", metavar="|".join(METHODS))] = None
+    """What is done to the model; `docs/method.md` says what each does."""
     probes: str | None = None
     """The probe set that ranks heads and layers, and whose texts the method is fitted to. Default: toxigen."""
     kind: Kind | None = None
@@ -102,7 +101,7 @@ def strengths_for(plan: Plan, sigmas: Sequence[float] | None, nats: Sequence[flo
     """The strengths or the nats that were asked for, or the method's usual strengths."""
     if sigmas is not None and nats is not None:
         raise ValueError("Strengths are given by --sigmas or bought by --nats. Give one of the two.")
-    asked = STRENGTHS.get(plan.method, (0.0, 1.0)) if sigmas is None and nats is None else sigmas or nats
+    asked = plan.rule.strengths if sigmas is None and nats is None else sigmas or nats
     if not asked:
         raise ValueError("There is nothing to write. Give at least one strength, such as --sigmas 0 8.")
     return asked

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from steering.methods.table import Slider
 from steering.receipt import Receipt
-from steering.scale import Scale
 
 Mask = Callable[[str], str]
 """Hides words and keeps the length of the text."""
@@ -175,7 +175,7 @@ def _in_order(edit: str) -> list[int]:
     return [int(number) for number in edit.removeprefix("L").split("H")]
 
 
-def marks(scale: Scale) -> str:
+def marks(scale: Slider) -> str:
     """The marks under the strength slider, as buttons at their places."""
     return (
         '<div class="marks">'

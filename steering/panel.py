@@ -16,10 +16,11 @@ from lens.panel import DEVICE_QUEUE, Menus, in_a_sentence, menus, sentence
 from probes.panel import probe_menu
 from probes.views import mask_for
 from steering.asked import KINDS, MOST_SEED, MOST_TOKENS, PLACES, PROMPT_CHARACTERS, asked, command
+from steering.methods.table import METHODS, menu_label
 from steering.page import Picture, Scoring, marks
-from steering.plan import BAND, METHODS
+from steering.plan import BAND
 from steering.runs import Runs
-from steering.scale import GIST, SCALES, Scale
+from steering.scale import reaching
 from steering.views import MOST_NATS, Stopped, first_choice, grow, methods_for, spend
 
 EXAMPLES = [
@@ -143,7 +144,7 @@ def build(bench: Bench, blocks: gr.Blocks, scoring: Scoring | None = None) -> Me
             strength, words = spend(bench, run, nats, sign, fitting(progress), tried)
         except Stopped:
             return gr.skip(), gr.skip(), sentence("Stopped; the strength is as it was."), ticket
-        scale = SCALES[run.plan.method].reaching(strength)
+        scale = reaching(run.plan.rule.slider, strength)
         slider = gr.update(value=strength, maximum=scale.most, step=scale.step)
         return slider, marks(scale), sentence(words), ticket
 
@@ -206,7 +207,7 @@ def _sheet(scoring: Scoring | None) -> tuple[gr.HTML, gr.Checkbox, gr.HTML, gr.T
 
 
 def _desk(bench: Bench) -> Desk:
-    scale: Scale = SCALES["iti"]
+    scale = METHODS["iti"].slider
     with gr.Row():
         chosen = menus(bench, first_choice(bench), NOBODY)
     prompt = gr.Textbox(
@@ -256,7 +257,7 @@ def _desk(bench: Bench) -> Desk:
 @in_a_sentence
 def on_method(method: str) -> tuple[Any, ...]:
     """The slider in the method's own unit."""
-    scale = SCALES[one_of(method, "the method", list(METHODS))]
+    scale = METHODS[one_of(method, "the method", list(METHODS))].slider
     slider = gr.update(label=scale.label, maximum=scale.most, step=scale.step, value=scale.start)
     return slider, marks(scale), sentence(NATS)
 
@@ -279,7 +280,7 @@ def settle(method: str, where: str | None) -> tuple[Any, ...]:
 
 def _named(methods: list[str]) -> list[tuple[str, str]]:
     """Methods as the menu shows them."""
-    return [(f"{METHODS[method].name}: {GIST[method]}", method) for method in methods]
+    return [(menu_label(method), method) for method in methods]
 
 
 def _acting(acts: bool, untouched: Any) -> Any:

@@ -4,45 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from lens import Head, HeadGrid
 from probes.direction import Kind
 from probes.probe import ProbeSet
 from steering.edit import Where
+from steering.methods.table import METHODS, Method
 
 POSITIONS = ("last", "all")
 """last: the last prompt position and every generated one (ITI as published). all: every position, as in cost measures
 and baked checkpoints."""
 BAND = "band"
-
-
-class Method(NamedTuple):
-    """What a method's strength means, and where it acts."""
-
-    name: str
-    unit: str
-    """Of its strength."""
-    most: float
-    """Strengths beyond are mistakes."""
-    signed: bool
-    """Whether a strength below 0 means something."""
-    where: tuple[Where, ...]
-    """Sites that it can change, its own choice first; none: it changes the prompt."""
-    along: bool
-    """Whether it acts along a direction, whose kind can be chosen."""
-
-
-METHODS = {
-    "iti": Method("ITI", "standard deviations", 100, True, ("heads",), True),
-    "caa": Method("CAA", "mean differences", 100, True, ("residual",), True),
-    "act": Method("Linear-AcT", "of the way, 0 to 1", 1, False, ("residual", "heads"), False),
-    "mean-act": Method("Mean-AcT", "of the way, 0 to 1", 1, False, ("residual", "heads"), False),
-    "ablate": Method("Ablation", "of the way, 0 to 1", 1, False, ("residual", "heads"), True),
-    "leace": Method("LEACE", "of the way, 0 to 1", 1, False, ("residual", "heads"), False),
-    "prompting": Method("Prompting", "on or off, 1 or 0", 1, False, (), False),
-    "prefix": Method("Prefix", "on or off, 1 or 0", 1, False, (), False),
-}
+LAYER_WORDS = {"best": "the best-read layer", "all": "every layer"}
 
 
 @dataclass(frozen=True)
@@ -115,7 +89,7 @@ class Plan:
             "heads": site != "heads" and self.heads is not None,
             "layers": site != "residual" and self.layers != (),
             "gate": site is None and self.gate is not None,
-            "sigma_from": self.method != "iti" and self.sigma_from is not None,
+            "sigma_from": not self.rule.own_sigma and self.sigma_from is not None,
             "kind": not self.rule.along and self.kind != "mass-mean",
         }
         for name, is_idle in idle.items():
@@ -172,7 +146,7 @@ class Plan:
             raise ValueError(f"{probes.checkpoint} has no layer {strange[0]}. {_sizes(probes.grid)}")
         if self.layers:
             return sorted(set(self.layers))
-        return [probes.best_layer] if self.method == "caa" else list(range(n))
+        return [probes.best_layer] if self.rule.layers == "best" else list(range(n))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -193,7 +167,7 @@ class Plan:
         if self.site == "heads":
             words.append(_head_words(self.heads))
         if self.site == "residual":
-            words.append(f"layers {' '.join(map(str, self.layers))}" if self.layers else _layer_words(self.method))
+            words.append(f"layers {' '.join(map(str, self.layers))}" if self.layers else LAYER_WORDS[self.rule.layers])
         if self.rule.along:
             words.append(f"{self.kind}{f', seed {self.seed}' * (self.kind == 'random')}")
         if self.site:
@@ -233,7 +207,3 @@ def _head_words(heads: int | str | None) -> str:
     if heads == BAND:
         return "heads above the null band"
     return f"heads {heads}" if isinstance(heads, str) else f"{heads} best heads"
-
-
-def _layer_words(method: str) -> str:
-    return "the best-read layer" if method == "caa" else "every layer"

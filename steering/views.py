@@ -8,7 +8,7 @@ from dataclasses import replace
 from threading import Event
 from typing import Any
 
-from lens import Lens
+from lens import Checkpoint, Lens
 from lens.bench import NOBODY, Bench, Refused, about, number
 from probes.probe import ProbeSet
 from probes.store import NoProbes
@@ -16,9 +16,9 @@ from steering.asked import Asked
 from steering.calibrate import calibrate
 from steering.dose import Steering
 from steering.generate import Row, Step, interleaved, stream
-from steering.methods import fit
+from steering.methods.fitting import fit
+from steering.methods.table import METHODS
 from steering.page import Pair, Picture, Scoring, Written, receipts
-from steering.plan import METHODS
 from steering.scale import said
 from steering.store import NoFit
 
@@ -42,10 +42,9 @@ def first_choice(bench: Bench) -> str | None:
 
 
 def methods_for(bench: Bench, names: Sequence[str | None]) -> list[str]:
-    """Methods that all the chosen checkpoints can do: a prefix only where each was trained with one."""
-    chosen = [bench.checkpoint(name) for name in names if name not in (None, NOBODY)]
-    prefixed = bool(chosen) and all(checkpoint.control_prefix for checkpoint in chosen)
-    return [method for method in METHODS if method != "prefix" or prefixed]
+    """Methods that suit all the chosen checkpoints: a prefix only where each was trained with one."""
+    chosen: list[Checkpoint | None] = [bench.checkpoint(name) for name in names if name not in (None, NOBODY)]
+    return [key for key, method in METHODS.items() if all(map(method.suits, chosen or [None]))]
 
 
 def until(sign: Event, on_progress: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:

@@ -181,7 +181,7 @@ def test_a_method_brings_its_own_strength_and_hides_what_does_not_act(page: Page
     shown = {name: page.get_by_label(name, exact=True) for name in ("Heads", "Layers")}
     expect(shown["Heads"]).to_be_visible()
     expect(shown["Layers"]).to_be_hidden()
-    choose(page, "Method", "CAA: push the residual stream")
+    choose(page, "Method", "CAA: shift the residual stream")
     expect(page.locator("#strength")).to_contain_text("mean differences")
     expect(shown["Layers"]).to_be_visible()
     expect(shown["Heads"]).to_be_hidden()
@@ -200,7 +200,7 @@ def test_a_method_brings_its_own_strength_and_hides_what_does_not_act(page: Page
 
 
 def test_heads_are_named_by_hand_behind_a_gate(page: Page) -> None:
-    choose(page, "Method", "ITI: push the best heads")
+    choose(page, "Method", "ITI: shift the best heads")
     expect(page.locator("#strength")).to_contain_text("standard deviations")
     page.get_by_label("Heads", exact=True).fill("L1H2 L0H3")
     page.keyboard.press("Enter")

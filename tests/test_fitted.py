@@ -99,7 +99,7 @@ def test_a_fit_is_kept_and_found_again_without_the_texts(
 ) -> None:
     plan = P(method, layers=(0, 2))
     made = fit(plan, lens, marked())
-    monkeypatch.setattr(sys.modules["steering.methods"], "fit_in_sequence", None)  # no second fit
+    monkeypatch.setattr(sys.modules["steering.methods.fitting"], "fit_in_sequence", None)  # no second fit
     kept = fit(replace(plan, gate=0.6, seed=4, where="residual"), lens)
     assert [edit.name for edit in kept.edits] == ["L0", "L2"]
     for one, other in zip(made.edits, kept.edits, strict=True):

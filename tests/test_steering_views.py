@@ -18,8 +18,8 @@ from steering import Plan, Row, Sampling, cost, fit, generate
 from steering.asked import asked, command
 from steering.calibrate import TOLERANCE, Calibration
 from steering.cost import plain_text
-from steering.plan import METHODS
-from steering.scale import GIST, SCALES
+from steering.methods.table import METHODS
+from steering.scale import reaching
 from steering.views import Stopped, grow, methods_for, spend
 from tests.conftest import write_tiny_olmo
 
@@ -141,14 +141,12 @@ def test_stop_ends_the_search_for_a_strength(bench: Bench) -> None:
 
 
 def test_the_slider_reaches_every_strength_that_nats_can_buy() -> None:
-    assert SCALES["caa"].reaching(8.213).most == 9
-    assert SCALES["iti"].reaching(5.237).most == SCALES["iti"].most
+    assert reaching(METHODS["caa"].slider, 8.213).most == 9
+    assert reaching(METHODS["iti"].slider, 5.237).most == METHODS["iti"].slider.most
     for strength in (5.237, 13.24, 0.01234, 4.567e-5, 1.0):
-        n_steps = strength / SCALES["iti"].reaching(strength).step
+        n_steps = strength / reaching(METHODS["iti"].slider, strength).step
         assert n_steps == pytest.approx(round(n_steps), abs=1e-6)
         assert 1000 <= n_steps < 10_000  # four digits
-    assert all(scale.most <= METHODS[method].most for method, scale in SCALES.items())
-    assert list(SCALES) == list(METHODS) == list(GIST)
 
 
 def test_fits_of_a_visitor_s_own_heads_and_layers_leave_no_files(tmp_path: Path) -> None:

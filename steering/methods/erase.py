@@ -14,6 +14,7 @@ from torch import Tensor
 
 from probes.probe import ProbeSet
 from steering.edit import Affine, Edit
+from steering.methods.table import SHARE_SLIDER, SHARE_UNIT, Method, percent_phrase
 from steering.methods.units import direction_of, units_of
 from steering.plan import Plan
 
@@ -21,7 +22,7 @@ NOTHING = 1e-12
 """A whitened difference of the classes below this is rounding; the library's 0.01 would leave weak concepts in."""
 
 
-def ablations(plan: Plan, probes: ProbeSet) -> tuple[Edit, ...]:
+def ablations(plan: Plan, probes: ProbeSet, sigmas_of: ProbeSet | None = None) -> tuple[Edit, ...]:
     """The direction of each of the plan's heads or layers, taken out there."""
     units = units_of(plan, probes)
     return tuple(unit.edit(ablation(direction_of(unit, plan, probes))) for unit in units)
@@ -43,3 +44,28 @@ def leace(x: Float[Tensor, "text d"], labels: Bool[Tensor, " text"]) -> Affine:
     eraser = fitter.eraser
     left, right = eraser.proj_left, eraser.proj_right
     return Affine(left @ (right @ fitter.mean_x), left=-left, right=right)
+
+
+ABLATION = Method(
+    "ablate",
+    "Ablation",
+    summary="take a direction out",
+    unit=SHARE_UNIT,
+    most=1,
+    slider=SHARE_SLIDER,
+    phrase=percent_phrase("a direction taken out"),
+    edits=ablations,
+    where=("residual", "heads"),
+    along=True,
+)
+LEACE = Method(
+    "leace",
+    "LEACE",
+    summary="take out all that a linear probe reads",
+    unit=SHARE_UNIT,
+    most=1,
+    slider=SHARE_SLIDER,
+    phrase=percent_phrase("the concept taken out"),
+    fitter=leace,
+    where=("residual", "heads"),
+)

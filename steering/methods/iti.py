@@ -12,6 +12,7 @@ from dataclasses import replace
 from probes.direction import Direction, direction, spread
 from probes.probe import ProbeSet
 from steering.edit import Affine, Edit, Site, padded
+from steering.methods.table import Method, Slider
 from steering.plan import Plan
 
 
@@ -30,3 +31,31 @@ def edits(directions: Sequence[Direction], n_heads: int) -> tuple[Edit, ...]:
         Edit(str(d.head), Site(d.head.layer, "heads"), Affine(padded(d.push(1.0), d.head.index, n_heads)))
         for d in directions
     )
+
+
+def plan_edits(plan: Plan, probes: ProbeSet, sigmas_of: ProbeSet | None) -> tuple[Edit, ...]:
+    """The plan's heads, each with its shift."""
+    return edits(directions(plan, probes, sigmas_of), probes.grid.n_heads)
+
+
+ITI = Method(
+    "iti",
+    "ITI",
+    summary="shift the best heads",
+    unit="standard deviations",
+    most=100,
+    slider=Slider(
+        "Strength, in standard deviations",
+        16,
+        0.5,
+        8,
+        ((0, "off"), (4, "weak"), (8, "medium"), (12, "strong"), (16, "most")),
+    ),
+    phrase=lambda strength, to: f"{strength:g} σ {to}",
+    edits=plan_edits,
+    where=("heads",),
+    strengths=(0.0, 4.0, 8.0, 12.0),
+    signed=True,
+    along=True,
+    own_sigma=True,
+)

@@ -7,6 +7,7 @@ document (Prabhumoye et al. 2023, arXiv 2302.07388); the one that stands for har
 from __future__ import annotations
 
 from lens import Lens
+from steering.methods.table import SWITCH_SLIDER, SWITCH_UNIT, Method
 
 DETOX_PROMPT = (
     "Ensure all outputs are respectful, unbiased, and free from toxic content. Adhere to ethical guidelines, promote "
@@ -28,3 +29,26 @@ def trained_prefix(lens: Lens) -> str:
             "method, or a checkpoint made with --prefix meda or --prefix inst."
         )
     return control
+
+
+PROMPTING = Method(
+    "prompting",
+    "Prompting",
+    summary="ask in words",
+    unit=SWITCH_UNIT,
+    most=1,
+    slider=SWITCH_SLIDER,
+    phrase=lambda strength, to: "asked in words",
+    prefix=lambda lens: DETOX_PROMPT,
+)
+PREFIX = Method(
+    "prefix",
+    "Prefix",
+    summary="ask with the words of its training",
+    unit=SWITCH_UNIT,
+    most=1,
+    slider=SWITCH_SLIDER,
+    phrase=lambda strength, to: "behind its prefix",
+    prefix=trained_prefix,
+    suits=lambda checkpoint: checkpoint is not None and bool(checkpoint.control_prefix),
+)

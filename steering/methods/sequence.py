@@ -19,13 +19,11 @@ from lens.activations import encode_ends, sorted_batches
 from lens.blocks import RowCache, rotary_table
 from lens.pool import free_bytes
 from steering.dose import Steering
-from steering.edit import Affine, Edit, Site
+from steering.edit import Edit, Site
+from steering.methods.table import Fitter
 from steering.methods.units import Unit
 from steering.plan import Plan
 from steering.steerer import Place, Shifts
-
-Fitter = Callable[[Float[Tensor, "text d"], Bool[Tensor, " text"]], Affine]
-"""Activations in float64 and which are of the positive class → the change at strength 1."""
 
 
 @dataclass(eq=False)

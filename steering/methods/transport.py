@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from steering.edit import Affine
+from steering.methods.table import SHARE_SLIDER, SHARE_UNIT, Method, percent_phrase
 
 ROUNDING = 1e-6
 """Share of a unit's largest value within which float32 activations that never change still differ."""
@@ -51,3 +52,28 @@ def _moves(x: Float[Tensor, "text d"], labels: Bool[Tensor, " text"]) -> Bool[Te
     """Units that vary in both classes; of the others nothing can be learnt, and they are left alone."""
     least = ROUNDING * x.abs().amax(dim=0)
     return (x[labels].std(dim=0, correction=0) > least) & (x[~labels].std(dim=0, correction=0) > least)
+
+
+LINEAR_ACT = Method(
+    "act",
+    "Linear-AcT",
+    summary="shift and stretch activations",
+    unit=SHARE_UNIT,
+    most=1,
+    slider=SHARE_SLIDER,
+    phrase=percent_phrase("the way {to}"),
+    fitter=linear_act,
+    where=("residual", "heads"),
+)
+
+MEAN_ACT = Method(
+    "mean-act",
+    "Mean-AcT",
+    summary="shift activations",
+    unit=SHARE_UNIT,
+    most=1,
+    slider=SHARE_SLIDER,
+    phrase=percent_phrase("the way {to}"),
+    fitter=mean_act,
+    where=("residual", "heads"),
+)
