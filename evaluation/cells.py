@@ -74,8 +74,8 @@ class Grid:
     """Of each source."""
     n_missing: tuple[int, ...]
     """Texts of each source without a score."""
-    first_texts: tuple[dict[str, str], ...]
-    """Of each source, by prompt: what was written with the first seed."""
+    first_texts: tuple[dict[str, tuple[str, float]], ...]
+    """Of each source, by prompt: what was written with its first seed, and its score, NaN where it has none."""
     n_samples: int
     """Per prompt and seed."""
     dropped: int
@@ -154,7 +154,7 @@ class _Column:
         self.scores: list[float] = []
         self.fluency: list[Fluency] = []
         self.pairs: list[Int[np.ndarray, " pair"]] = []
-        self.first: dict[str, tuple[int, str]] = {}
+        self.first: dict[str, tuple[int, str, float]] = {}
         self.dropped = 0
         self._there: set[tuple[str, int, int]] = set()
 
@@ -166,16 +166,17 @@ class _Column:
         self._there |= new.keys()
         self.dropped += row["dropped"] if new else 0
         for text in new.values():
-            score = text["scores"].get(scorer)
+            given = text["scores"].get(scorer)
+            score = np.nan if given is None else given
             self.ids.append(text["prompt"])
             self.groups[text["prompt"]] = text["group"]
             self.seeds.append(seed)
             self.samples.append(text["sample"])
-            self.scores.append(np.nan if score is None else score)
+            self.scores.append(score)
             self.fluency.append(of_text(text["text"]))
             self.pairs.append(pairs(text["text"]))
             if text["sample"] == 0 and seed <= self.first.get(text["prompt"], (seed,))[0]:
-                self.first[text["prompt"]] = (seed, text["text"])
+                self.first[text["prompt"]] = (seed, text["text"], score)
 
 
 def _grid(name: str, digest: str, columns: list[_Column], seeds: list[int], n_samples: int) -> Grid:
@@ -205,7 +206,7 @@ def _grid(name: str, digest: str, columns: list[_Column], seeds: list[int], n_sa
         variety_without=np.array([without for _, without in varieties]),
         n_texts=tuple(len(column.ids) for column in columns),
         n_missing=tuple(int(np.isnan(column.scores).sum()) for column in columns),
-        first_texts=tuple({id: text for id, (_, text) in column.first.items()} for column in columns),
+        first_texts=tuple({id: first[1:] for id, first in column.first.items()} for column in columns),
         n_samples=n_samples,
         dropped=max(column.dropped for column in columns),
     )

@@ -1,7 +1,9 @@
 """Paired differences between cells, and the extract that holds everything some results show.
 
-Differences are taken text by text, on common prompts and sampling seeds. Prompts are resampled; training seeds are
-averaged and shown side by side, not resampled, so how far other seeds would lie apart is in no interval.
+Differences are taken text by text, on common prompts and sampling seeds. Where two cells were written with different
+sampling seeds, no text has a partner: the prompt's mean over all texts of the one is compared with that of the other.
+Prompts are resampled; training seeds are averaged and shown side by side, not resampled, so how far other seeds would
+lie apart is in no interval.
 """
 
 from __future__ import annotations
@@ -159,8 +161,8 @@ def answered(
 ) -> list[Compared]:
     """The contrasts whose scores are all there and can be paired, with p adjusted for their number."""
     there = [one for one in asked if _paired(one, scores)]
-    apart = [np.stack([sum(sign * scores[place] for sign, place in row) for row in one.terms]) for one in there]
-    by_seed = [over_draws(one) for one in apart]
+    apart = [[_apart(row, scores) for row in one.terms] for one in there]
+    by_seed = [np.stack([difference for difference, _ in rows]) for rows in apart]
     columns = [seeds.mean(axis=0) for seeds in by_seed]
     known = [i for i, column in enumerate(columns) if not np.isnan(column).all()]
     if not known:
@@ -177,11 +179,24 @@ def answered(
             p=difference.p,
             holm=p,
             of=len(known),
-            n_missing=int(np.isnan(apart[i]).sum()),
+            n_missing=sum(n for _, n in apart[i]),
             each=tuple(by_seed[i][:, ~np.isnan(columns[i])].mean(axis=1).tolist()) if len(apart[i]) > 1 else (),
         )
         for i, difference, p in zip(known, differences, adjusted, strict=True)
     ]
+
+
+def _apart(
+    terms: Sequence[Signed], scores: Mapping[Place, Float[np.ndarray, "prompt draw"]]
+) -> tuple[Float[np.ndarray, "prompt"], int]:
+    """What is added minus what is taken away, prompt by prompt, and how many pairs or texts have no score."""
+    draws = {place: ~np.isnan(scores[place]).all(axis=0) for _, place in terms}
+    first, *others = draws.values()
+    if all(np.array_equal(first, other) for other in others):
+        pairs = sum(sign * scores[place] for sign, place in terms)[:, first]
+        return over_draws(pairs), int(np.isnan(pairs).sum())
+    own = [(sign, scores[place][:, draws[place]]) for sign, place in terms]
+    return sum(sign * over_draws(one) for sign, one in own), sum(int(np.isnan(one).sum()) for _, one in own)
 
 
 def _paired(one: Contrast, scores: Mapping[Place, Float[np.ndarray, "prompt draw"]]) -> bool:

@@ -133,7 +133,8 @@ class Compared:
     """p adjusted for the `of` comparisons of the same question on the same prompt set (Holm 1979)."""
     of: int
     n_missing: int
-    """Pairs left out since a score is missing, or nothing was written, on either side."""
+    """Pairs left out since a score is missing, or nothing was written, on either side; single texts without a score
+    where a and b were written with different sampling seeds."""
     each: tuple[float, ...] = ()
     """The difference in every training seed, where a and b are means."""
 
