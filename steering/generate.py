@@ -63,8 +63,11 @@ def generate(
     ]
 
 
-def interleaved(streams: Sequence[Iterator[Step]]) -> Iterator[list[Step]]:
-    """Streams of several checkpoints or plans, a token of each in turn; one that has ended keeps its last step."""
+def interleaved(streams: Sequence[Iterator[Step]]) -> Iterator[list[Step | None]]:
+    """Streams of several checkpoints or plans, a token of each in turn, each in its own place.
+
+    A stream that has ended keeps its last step; None stands for a stream that ended before its first one.
+    """
     latest: list[Step | None] = [None] * len(streams)
     running = set(range(len(streams)))
     while running:
@@ -75,7 +78,7 @@ def interleaved(streams: Sequence[Iterator[Step]]) -> Iterator[list[Step]]:
             else:
                 latest[i] = step
         if running:
-            yield [step for step in latest if step is not None]
+            yield list(latest)
 
 
 def _step(batch: Batch) -> Step:

@@ -62,7 +62,7 @@ def grow(
     bench: Bench, run: Asked, sign: Event, on_progress: OnProgress, scoring: Scoring | None = None
 ) -> Iterator[Picture]:
     """The run's pictures as its texts grow, a few a second; the last one when all is written or stopped."""
-    drawn, steps, strength = 0.0, list[Step](), said(run.plan, run.strength, _target(run))
+    drawn, steps, strength = 0.0, list[Step | None](), said(run.plan, run.strength, _target(run))
     with bench.pool.lenses(run.checkpoints) as lenses:
         fitted = [fitted_to(lens, run, until(sign, on_progress)) for lens in lenses]
         prefixes = [steering.prefix for steering in fitted]
@@ -115,12 +115,16 @@ def _target(run: Asked) -> str:
     return found[0].classes[1]
 
 
-def _picture(run: Asked, steps: list[Step], strength: str, prefixes: list[str], over: bool) -> Picture:
+def _picture(run: Asked, steps: list[Step | None], strength: str, prefixes: list[str], over: bool) -> Picture:
+    """Stopped early, a checkpoint may have no step yet: it is left out."""
+    known = [place for place, step in enumerate(steps) if step is not None]
+    begun = [step for step in steps if step is not None]
     shown = tuple(
         Pair(checkpoint.name, about(checkpoint), _written(step, 0, over), _written(step, 1, over))
-        for checkpoint, step in zip(run.checkpoints, steps, strict=False)  # stopped early, one may have no step yet
+        for checkpoint, step in zip((run.checkpoints[place] for place in known), begun, strict=True)
     )
-    return Picture(run.prompt, shown, strength, receipts([step.receipts[1] for step in steps], prefixes))
+    done = receipts([step.receipts[1] for step in begun], [prefixes[place] for place in known])
+    return Picture(run.prompt, shown, strength, done)
 
 
 def scored(picture: Picture, scoring: Scoring | None) -> Picture:

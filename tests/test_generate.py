@@ -213,8 +213,22 @@ def test_the_prompt_is_read_once_for_all_strengths(lens: Lens) -> None:
 def test_streams_grow_side_by_side(lens: Lens) -> None:
     short = stream(lens, [Row(PROMPT)], replace(SAMPLED, max_tokens=2))
     long = stream(lens, [row(lens, PROMPT, 8)], replace(SAMPLED, max_tokens=4))
-    lengths = [tuple(step.n_tokens[0] for step in steps) for steps in interleaved([short, long])]
+    lengths = [tuple(step.n_tokens[0] for step in steps if step) for steps in interleaved([short, long])]
     assert lengths == [(1, 1), (2, 2), (2, 3), (2, 4)]
+
+
+@pytest.mark.parametrize("empty", [0, 1, 2])
+def test_a_stream_without_a_step_keeps_its_place(lens: Lens, empty: int) -> None:
+    rows = [[Row(PROMPT)], [Row(OTHER)], [Row(SHORT)]]
+    rows[empty] = []
+    found = list(interleaved([stream(lens, some, replace(SAMPLED, max_tokens=3)) for some in rows]))
+    assert found
+    for steps in found:
+        assert [step is None for step in steps] == [place == empty for place in range(3)]
+    written = {place: step.texts for place, step in enumerate(found[-1]) if step}
+    for place, texts in written.items():
+        assert texts == [generate(lens, rows[place], replace(SAMPLED, max_tokens=3))[0].text]
+    assert list(interleaved([stream(lens, [], SAMPLED)])) == []
 
 
 def test_two_streams_on_one_model_do_not_disturb_each_other(lens: Lens) -> None:
@@ -223,6 +237,7 @@ def test_two_streams_on_one_model_do_not_disturb_each_other(lens: Lens) -> None:
 
     *_, (first, second) = interleaved([stream(lens, [row(lens, PROMPT, 8)], SAMPLED), other()])
     *_, alone = other()
+    assert first and second
     assert first.texts == [generate(lens, [row(lens, PROMPT, 8)], SAMPLED)[0].text]
     assert second.texts == alone.texts
 
