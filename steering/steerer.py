@@ -8,6 +8,8 @@ All pushes of a place together are one vector per row. The two share no arithmet
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from lens import Lens
-from steering.dose import Doses, Steering
+from steering.dose import Dose, Doses, Steering
 from steering.edit import Edit, Site
 from steering.plan import checked_positions
 
@@ -129,6 +131,8 @@ def _written(lens: Lens, site: Site, constant: Float[Tensor, " d"]) -> Float[Ten
 def strengths_of(lens: Lens, rows: Sequence[Doses]) -> list[tuple[Steering, Float[Tensor, " row"]]]:
     """Every steering that a row has at a strength other than 0, and each row's strength; doses of one add up."""
     found: dict[int, tuple[Steering, list[float]]] = {}
+    for doses in set(rows):
+        check_sums(doses)
     for row, doses in enumerate(rows):
         for dose in doses:
             steering = dose.steering
@@ -136,10 +140,27 @@ def strengths_of(lens: Lens, rows: Sequence[Doses]) -> list[tuple[Steering, Floa
                 check_fits(lens, steering)
                 found[id(steering)] = steering, [0.0] * len(rows)
             found[id(steering)][1][row] += dose.strength
-    for steering, strengths in found.values():
-        for strength in set(strengths):
-            steering.plan.checked(strength)
     return [(one, torch.tensor(strengths, device=lens.device)) for one, strengths in found.values() if any(strengths)]
+
+
+def check_sums(doses: Doses) -> None:
+    """Strengths that add up stay within their method's limit, also those of a plan that was fitted twice.
+
+    They add up where plans of one method act along one kind of direction, from one probe set, on one head or layer;
+    what a gate or a position rule leaves out is counted, since it may act.
+    """
+    together: dict[tuple[str, tuple[object, ...]], list[Dose]] = defaultdict(list)
+    for dose in doses:
+        plan = dose.steering.plan
+        along = plan.method, plan.probes, plan.kind, plan.seed if plan.kind == "random" else None
+        for name in {edit.name for edit in dose.steering.edits} or {"the prompt"}:
+            together[name, along].append(dose)
+    for (name, _), ones in together.items():
+        try:
+            ones[0].steering.plan.checked(math.fsum(dose.strength for dose in ones))
+        except ValueError as error:
+            added = f" The strengths of {len(ones)} plans add up at {name}." if len(ones) > 1 else ""
+            raise ValueError(f"{error}{added}") from error
 
 
 def by_site(edits: Sequence[Edit]) -> dict[Site, list[Edit]]:

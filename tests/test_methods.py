@@ -52,6 +52,39 @@ def first_logits(lens: Lens, rows: Sequence[Row]) -> Tensor:
     return decoder.step(torch.tensor([prompt[-1] for prompt in prompts]), shifts)
 
 
+SECOND_FITS = {
+    "again": {},
+    "gated": {"gate": 0.5},
+    "at every position": {"positions": "all"},
+    "same place by its name": {"where": "residual"},
+}
+
+
+@pytest.mark.parametrize("changed", SECOND_FITS.values(), ids=SECOND_FITS)
+def test_the_limit_on_summed_strengths_holds_for_a_second_fit(lens: Lens, changed: dict[str, object]) -> None:
+    plan, _ = EDITS["act"]
+    one, other = fit(plan, lens, marked()), fit(replace(plan, **changed), lens, marked())  # type: ignore[arg-type]
+    generate(lens, [Row(PROMPT, one.at(0.4) + other.at(0.6))], GREEDY)
+    for doses in (one.at(0.6) + other.at(0.6), other.at(1) + one.at(1), one.at(0.4) + one.at(0.4) + other.at(0.4)):
+        with pytest.raises(ValueError, match=r"is a number from 0 to 1; got .*\. The strengths of . plans add up at L"):
+            generate(lens, [Row(PROMPT), Row(PROMPT, doses)], GREEDY)
+
+
+def test_strengths_add_up_head_by_head_and_layer_by_layer(lens: Lens) -> None:
+    plan, _ = EDITS["iti"]
+    all_heads, one_head = (fit(replace(plan, heads=heads), lens) for heads in ("L0H1 L2H3", "L2H3"))
+    elsewhere, control = fit(replace(plan, heads="L1H0"), lens), fit(replace(plan, kind="random"), lens)
+    generate(lens, [Row(PROMPT, all_heads.at(100) + elsewhere.at(-100) + control.at(100))], GREEDY)
+    generate(lens, [Row(PROMPT, all_heads.at(90) + one_head.at(60) + one_head.at(-50))], GREEDY)
+    with pytest.raises(ValueError, match=r"from -100 to 100; got 150\.0\. The strengths of 2 plans add up at L2H3\."):
+        generate(lens, [Row(PROMPT, all_heads.at(90) + one_head.at(60))], GREEDY)
+    asked = fit(WORDS["prefix"][0], lens)
+    with pytest.raises(ValueError, match="is on or off"):
+        generate(lens, [Row(PROMPT, asked.at(1) + fit(WORDS["prefix"][0], lens).at(1))], GREEDY)
+    tenths = fit(EDITS["act"][0], lens, marked())
+    generate(lens, [Row(PROMPT, tenths.at(0.1) * 3 + tenths.at(0.7))], GREEDY)  # which is more than 1 when rounded
+
+
 def edited_in_place(lens: Lens, dose: Dose, begin: int, undo: ExitStack, see: object = None) -> None:
     """The reference road from one position on: every edit a full matrix, through the bridge, until `undo` is left."""
     for site in {edit.site for edit in dose.steering.edits}:
