@@ -1,6 +1,7 @@
 """Which way a head moves when text turns from toxic to benign, and how far one standard deviation is."""
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from math import sqrt
 from typing import Literal, get_args
 
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens.head import Head
+from lens.numeric import as_int
 from probes.fits import Fits
 from probes.probe import ProbeSet
 
@@ -35,7 +37,7 @@ def direction(probes: ProbeSet, head: Head, kind: Kind = "mass-mean", seed: int 
     """A head's direction.
 
     "mass-mean": mean benign - mean toxic, over all texts of the set, as in ITI (Li et al. 2023); "probe-weight": minus
-    the weight of its probe; "random": a control of no meaning, which depends on the seed and the head alone.
+    the weight of its probe; "random": a control of no meaning, which depends on the seed and the head's name alone.
     """
     if head not in probes.grid:
         raise ValueError(f"{probes.checkpoint} has {probes.grid.n_layers} x {probes.grid.n_heads} heads; not {head}.")
@@ -59,14 +61,24 @@ def toward_benign(fits: Fits, unit: tuple[int, ...], kind: Kind, seed: int, plac
     elif kind == "probe-weight":
         raw = -fits.weight[unit].double()
     elif kind == "random":
-        rng = np.random.default_rng([seed % 2**64, *unit])  # NumPy wants no negative seeds, and --seed may be one
-        raw = torch.from_numpy(rng.standard_normal(fits.weight.shape[-1]))
+        raw = torch.from_numpy(random_numbers(seed, place).standard_normal(fits.weight.shape[-1]))
     else:
         raise ValueError(f"There is no direction {kind!r}. Choose one of: {', '.join(get_args(Kind))}.")
     length = raw.norm()
     if not length > 0:
         raise ValueError(f"The {kind} direction of {place} has no length: the head says the same about every text.")
     return (raw / length).float()
+
+
+def random_numbers(seed: int, place: str) -> np.random.Generator:
+    """Random numbers of one head or layer, independent of those of every other: its name goes into the seed.
+
+    Lists of numbers as a seed will not do: NumPy fills them with zeros, so that L3H0 and layer 3 would share theirs.
+    """
+    if (whole := as_int(seed)) is None:
+        raise ValueError(f"The seed of random directions is a whole number; got {seed!r}.")
+    digest = blake2b(f"{whole} {place}".encode(), digest_size=16, person=b"hormesis random").digest()
+    return np.random.default_rng(int.from_bytes(digest, "little"))
 
 
 def spread(covariance: Float[Tensor, "d d"], unit: Float[Tensor, " d"]) -> float:

@@ -7,6 +7,7 @@ from planted import D_MODEL, GRID, line, planted, text_set
 
 from lens import Head
 from probes import ProbeSet, direction, fit_probes, layer_direction
+from probes.direction import random_numbers
 
 PLANTED = Head(1, 2)
 
@@ -62,6 +63,21 @@ def test_the_random_control_depends_on_seed_and_head_alone(probes):
     assert torch.equal(direction(probes, PLANTED, "random").unit, direction(other, PLANTED, "random").unit)
     units = [direction(probes, head, "random", seed).unit.numpy() for head in probes.grid for seed in (0, 1, -1, 2**40)]
     assert np.abs(np.corrcoef(units) - np.eye(len(units))).max() < 0.999
+
+
+def test_random_controls_of_any_two_hook_points_and_seeds_are_independent(probes):
+    """Bit by bit: widths differ, so numbers that are shared would be shared from the first on, before normalising."""
+    seeds = (0, 1, 3, -1, 2**32, 3 * 2**32, 2**40)
+    names = [*map(str, probes.grid), *(f"layer {layer}" for layer in range(probes.grid.n_layers))]
+    first = {random_numbers(seed, name).standard_normal() for name in names for seed in seeds}
+    assert len(first) == len(names) * len(seeds)
+    for layer in range(probes.grid.n_layers):
+        head = direction(probes, Head(layer, 0), "random").unit
+        stream = layer_direction(probes, layer, "random")[: len(head)]
+        assert abs(float(stream @ head / stream.norm())) < 0.999
+    for seed in (2.5, True, "1", None):
+        with pytest.raises(ValueError, match=r"seed of random directions is a whole number; got"):
+            direction(probes, PLANTED, "random", seed)
 
 
 def test_a_head_that_does_not_exist_is_refused(probes):
