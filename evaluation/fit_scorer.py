@@ -13,6 +13,7 @@ from torch.nn import functional
 from evaluation.builtin_scorer import BuiltinScorer
 from evaluation.features import Words, read_words
 from evaluation.scored_texts import ScoredText, split
+from lens.numeric import settle_numbers
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
         if self.n_rows < 2 or self.n_rows & (self.n_rows - 1):
             raise ValueError(f"n_rows is a power of two, so that hashes fill the table; got {self.n_rows}.")
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any
 
+from lens.numeric import settle_numbers
 from steering import METHODS, Plan
 
 PLAIN = "none"
@@ -30,6 +31,9 @@ class AskedPlan:
     """In the method's own unit; None until a calibration has found it."""
     nats: float | None = None
     """KL per token that the strength is to spend; None: it was given outright."""
+
+    def __post_init__(self) -> None:
+        settle_numbers(self)
 
     @property
     def described(self) -> dict[str, Any] | None:

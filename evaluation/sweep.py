@@ -13,6 +13,7 @@ from evaluation.plans import AskedPlan
 from evaluation.prompts import PromptSet
 from evaluation.results import Results, Row
 from evaluation.unit import Bench, CostUnit, GenerationUnit, Subject, Unit, run
+from lens.numeric import settle_numbers
 from steering import Sampling
 
 ROWS = 256
@@ -60,6 +61,9 @@ class Sweep:
     """What costs are measured on and nats are spent on."""
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
+        if self.n_samples < 1:
+            raise ValueError(f"n_samples is a number of texts from 1 up; got {self.n_samples}.")
         for what, names in (
             ("plans", [plan.label for plan in self.plans]),
             ("checkpoints", [subject.checkpoint for subject in self.subjects]),

@@ -15,6 +15,7 @@ from lens.activations import Activations, gather
 from lens.checkpoint import Checkpoint
 from lens.head import Head, HeadGrid
 from lens.model import Lens
+from lens.numeric import settle_numbers
 from probes.estimate import Difference, Estimate, bootstrap_mean, middle_95, paired_difference, unpaired_difference
 from probes.fits import Fits, fit_units, null_accuracies
 from probes.store import (
@@ -69,6 +70,9 @@ class ProbeSet:
     """Held-out rows of the text set, so that two checkpoints are compared text by text."""
     null_best: Float[Tensor, " shuffle"]
     """Held-out accuracy of the best of all heads when the train labels are shuffled."""
+
+    def __post_init__(self) -> None:
+        settle_numbers(self)
 
     def accuracy(self, head: Head) -> Estimate:
         """Share of held-out texts the head's probe gets right, with Wilson's interval."""

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lens import Lens
+from lens.numeric import settle_numbers
 from steering.decode import Decoder, Kept, Seen
 from steering.dose import Doses
 from steering.receipt import Receipt, Shift, compare
@@ -36,6 +37,9 @@ class Row:
     """What steers it: `iti.at(8)`, or several, which add up: `iti.at(8) + caa.at(1)`. None: the plain model."""
     sample: int = 0
     """Which of several texts on one prompt; each has noise of its own."""
+
+    def __post_init__(self) -> None:
+        settle_numbers(self)
 
     @property
     def read(self) -> str:

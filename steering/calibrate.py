@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens import Lens
+from lens.numeric import as_float
 from probes.estimate import Estimate, bootstrap_mean
 from steering.cost import batches, cost, cut, divergence, log_probs, plain_text
 from steering.dose import Steering
@@ -105,15 +106,16 @@ class Calibration:
 
     def spend(self, nats: float) -> Calibrated:
         """The strength for so many nats per token."""
-        if not (isinstance(nats, int | float) and 0 < nats < math.inf):
+        asked = as_float(nats)
+        if asked is None or not 0 < asked < math.inf:
             raise ValueError(f"nats is a KL per token above 0, such as 0.1; got {nats!r}.")
         plan = self._steering.plan
         who = f"{plan.rule.name} on {self._lens.checkpoint.name}"
-        strength = written(smallest(lambda tried: self.kl(written(tried)), nats, plan.rule.most, who))
+        strength = written(smallest(lambda tried: self.kl(written(tried)), asked, plan.rule.most, who))
         held_out = torch.cat([self._divergence(batch, strength, None) for batch in batches(self._lens, self._held_out)])
         return Calibrated(
             plan,
-            float(nats),
+            asked,
             strength,
             self.kl(strength),
             self._seen.shape[0] * (self._seen.shape[1] - 1),

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lens import Lens
+from lens.numeric import as_int
 from probes.estimate import Estimate, bootstrap_mean
 from steering.dose import Doses
 from steering.steerer import Shifts, hooked
@@ -124,13 +125,13 @@ def cut(lens: Lens, text: str, window: int | None = None, n_in_front: int = 0) -
             f"{lens.checkpoint.name} reads at most {lens.n_context} tokens, and the method's own words have "
             f"{n_in_front}: no text fits behind them. Choose another method or checkpoint."
         )
-    window = min(WINDOW, room) if window is None else window
-    if not 2 <= window <= room:
+    asked = min(WINDOW, room) if window is None else as_int(window)
+    if asked is None or not 2 <= asked <= room:
         raise ValueError(
             f"window is a number of tokens from 2 to {room}, as many as fit into the context; got {window}."
         )
     (tokens,) = lens.encode_all([text])
-    window = min(window, len(tokens))
+    window = min(asked, len(tokens))
     if window < 2:
         raise ValueError(f"The text has {len(tokens)} tokens; cost needs at least 2, one to read and one to predict.")
     n = len(tokens) // window

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lens.numeric import settle_numbers
 from steering.edit import Edit
 from steering.plan import Plan
 
@@ -34,6 +35,9 @@ class Dose:
     steering: Steering
     strength: float
     """In the method's unit; 0 is the plain model."""
+
+    def __post_init__(self) -> None:
+        settle_numbers(self)
 
     @property
     def everywhere(self) -> bool:

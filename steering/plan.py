@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args
 
 from lens import Head, HeadGrid
+from lens.numeric import as_float, settle_numbers
 from probes.direction import Kind
 from probes.probe import ProbeSet
 from steering.edit import Where
@@ -61,23 +62,21 @@ class Plan:
             if value not in known:
                 choices = ", ".join(repr(choice) for choice in known if choice is not None)
                 raise ValueError(f"{name} is one of {choices}; got {value!r}.")
+        settle_numbers(self)
         self._refuse_other_types()
-        object.__setattr__(self, "layers", tuple(self.layers))
         _check_heads(self.heads)
         self._refuse_what_does_not_act()
-        if self.gate is not None and not (isinstance(self.gate, int | float) and self.gate >= 0):
+        if self.gate is not None and self.gate < 0:
             raise ValueError(f"gate is a probability, from 0 to 1, where it never opens; got {self.gate!r}.")
         if self.gate is not None:  # JSON has no infinity, and no probability is more than 1
-            object.__setattr__(self, "gate", float(min(self.gate, 1)))
+            object.__setattr__(self, "gate", min(self.gate, 1.0))
 
     def _refuse_other_types(self) -> None:
         """A plan may come from a file of someone's own."""
-        layers = isinstance(self.layers, tuple | list) and all(type(n) is int and n >= 0 for n in self.layers)
         for name, is_right, what in (
             ("probes", isinstance(self.probes, str), "the name of a probe set"),
-            ("layers", layers, "a list of numbers from 0 up, such as [2, 3]"),
+            ("layers", min(self.layers, default=0) >= 0, "a list of numbers from 0 up, such as [2, 3]"),
             ("sigma_from", isinstance(self.sigma_from, str | None), "the name of a probe set, or nothing"),
-            ("seed", type(self.seed) is int, "a whole number"),
         ):
             if not is_right:
                 raise ValueError(f"{name} is {what}; got {getattr(self, name)!r}.")
@@ -108,15 +107,15 @@ class Plan:
 
     def checked(self, strength: float) -> float:
         """A strength that this method can have, or a sentence."""
-        least = -self.rule.most if self.rule.signed else 0.0
-        if self.site is None and strength not in (0, 1):
+        least, found = -self.rule.most if self.rule.signed else 0.0, as_float(strength)
+        if self.site is None and found not in (0, 1):
             raise ValueError(f"{self.rule.name} is on or off: its strength is 1 or 0; got {strength!r}.")
-        if not (isinstance(strength, int | float) and least <= strength <= self.rule.most):
+        if found is None or not least <= found <= self.rule.most:
             raise ValueError(
                 f"A strength of {self.rule.name} ({self.rule.unit}) is a number from {least:g} to {self.rule.most:g}; "
                 f"got {strength!r}."
             )
-        return float(strength)
+        return found
 
     def chosen_heads(self, probes: ProbeSet) -> list[Head]:
         """The heads to change, most accurate first."""

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, threshold_
 
+from lens.numeric import settle_numbers
+
 AT_ONCE = 2**18
 """Numbers that a CPU goes over at once: they stay in its cache, and their memory is not asked for anew each time."""
 
@@ -37,6 +39,7 @@ class Sampling:
     """The same seed gives the same words on the same prompt."""
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
         if self.temperature != 0 and not 1e-3 <= self.temperature <= 1e3:  # beyond, float32 has no numbers left
             raise ValueError(
                 f"temperature is 0, or from 0.001 to 1000, 1 for the model's own distribution; got {self.temperature}."

@@ -57,7 +57,7 @@ def test_training_meets_the_others_in_the_checkpoint_alone() -> None:
     for path in (ROOT / "training").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lens"):
-                assert node.module in {"lens.checkpoint", "lens.files"}, path.name
+                assert node.module in {"lens.checkpoint", "lens.files", "lens.numeric"}, path.name
 
 
 def test_the_reader_of_imports_sees_those_inside_functions() -> None:

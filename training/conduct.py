@@ -3,6 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from lens.numeric import settle_numbers
+
 
 @dataclass(frozen=True)
 class Conduct:
@@ -26,6 +28,7 @@ class Conduct:
     """Seconds to wait for the other processes."""
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
         for name in ("threads", "microbatch", "keep_last", "keep_every", "evaluations", "patience_s"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")

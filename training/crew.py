@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lens.numeric import settle_numbers
 from training.conduct import Conduct
 from training.family import Family, Member, Say, prepare
 from training.run import STOPPED, progress
@@ -31,6 +32,7 @@ class Crew:
     conduct: Conduct = field(default_factory=Conduct)
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
         if min(self.parallel, self.processes) < 1:
             raise ValueError(f"--parallel and --processes are 1 or more; got {self.parallel} and {self.processes}.")
 

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from lens.numeric import settle_numbers
+
 
 class CorpusError(ValueError):
     """A source that cannot be read to its end, with the line where it went wrong."""
@@ -29,6 +31,7 @@ class Reading:
     """Texts that come without posts are forum text, too: each is filtered as a post."""
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
         if self.skip_damaged < 0:
             raise ValueError(f"skip_damaged is a number of lines, 0 or more; got {self.skip_damaged}.")
 

@@ -11,6 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from lens.files import write_atomically
+from lens.numeric import settle_numbers
 from training import mix
 from training.corpus import Source
 from training.prepare import Preparation
@@ -45,6 +46,7 @@ class Family:
 
     def __post_init__(self) -> None:
         """What cannot be is said before hours of tokenising, not behind them."""
+        settle_numbers(self)
         if Path(self.name).name != self.name:
             raise ValueError(f"A family's name is a folder in {self.work} and no path; got {self.name}.")
         if files := [folder for folder in (self.out, self.work) if folder.is_file()]:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lens.files import write_atomically
+from lens.numeric import settle_numbers
 from training import prefix
 from training.tokens import TokenFile
 
@@ -46,6 +47,7 @@ class Mix:
     """Go through text again where it is too short; each pass has an order of its own."""
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
         if not 0 <= self.toxic_share < 1:
             raise MixError(f"toxic_share is a share, so 0.10 and not 10; got {self.toxic_share}.")
         if self.clean_tokens < 1:

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from lens.numeric import settle_numbers
 from training.corpus import TEXT, Document, Ledger, Reading, Source, documents
 from training.words import words_of
 
@@ -54,6 +55,7 @@ class Preparation:
     """JSON lines of toxicity scores for documents that have none of their own."""
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
         if self.min_toxicity is not None and not 0 <= self.min_toxicity <= 1:
             raise ValueError(f"min_toxicity is a score from 0 to 1, so 0.5 and not 50; got {self.min_toxicity}.")
         for path in self.exclude:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lens.numeric import settle_numbers
+
 if TYPE_CHECKING:
     from olmo.config import ModelConfig
 
@@ -34,6 +36,7 @@ class Recipe:
     """Width of the SwiGLU before its halves meet, over d_model, as in OLMo-1B."""
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
         if self.d_model % self.n_heads:
             raise ValueError(f"{self.n_heads} heads do not divide d_model = {self.d_model}.")
         if not self.learning_rate > 0:
