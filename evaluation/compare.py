@@ -188,7 +188,7 @@ def answered(
 
 def _apart(
     terms: Sequence[Signed], scores: Mapping[Place, Float[np.ndarray, "prompt draw"]]
-) -> tuple[Float[np.ndarray, "prompt"], int]:
+) -> tuple[Float[np.ndarray, " prompt"], int]:
     """What is added minus what is taken away, prompt by prompt, and how many pairs or texts have no score."""
     draws = {place: ~np.isnan(scores[place]).all(axis=0) for _, place in terms}
     first, *others = draws.values()

@@ -237,7 +237,8 @@ def test_two_streams_on_one_model_do_not_disturb_each_other(lens: Lens) -> None:
 
     *_, (first, second) = interleaved([stream(lens, [row(lens, PROMPT, 8)], SAMPLED), other()])
     *_, alone = other()
-    assert first and second
+    assert first
+    assert second
     assert first.texts == [generate(lens, [row(lens, PROMPT, 8)], SAMPLED)[0].text]
     assert second.texts == alone.texts
 
