@@ -1,4 +1,4 @@
-"""A run that nobody waits for any more does not begin: another was asked for, Stop was pressed, or the page was closed."""
+"""A run that nobody waits for does not begin: another was asked for, Stop was pressed, or the page was closed."""
 
 from __future__ import annotations
 
