@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from evaluation.builtin_scorer import BuiltinScorer
 from evaluation.cache import ScoreCache, default_cache, text_sha
@@ -16,6 +16,7 @@ NAMES = ("builtin", *SERVICES)
 AT_ONCE = 256  # texts between two visits to the cache
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Scores are comparable where name and version are the same, and nowhere else."""
 

@@ -11,31 +11,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
 
+from lens.onednn import PRIVATE, onednn_formats
+
 if TYPE_CHECKING:
     from transformers import OlmoForCausalLM
 
 Rotary = tuple[Float[Tensor, "row pos 1 d_head"], Float[Tensor, "row pos 1 d_head"]]
 """Cosines and signed sines of each row's positions."""
-ONEDNN = torch.backends.mkldnn.is_available()
-FORMATS = (
-    {torch.float32, torch.bfloat16} if ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported() else {torch.float32}
-)
-"""What oneDNN multiplies on this processor."""
 LARGE = 2**18
-"""From so many multiplications on it is faster."""
+"""Multiplications from which on oneDNN is faster."""
 PACKED = 2**28
 """Bytes of a model in float32 up to which a CPU keeps its matrices as oneDNN reads them fastest, too."""
 SHORT = 64
 """Positions up to which plain products are faster on a CPU than the fused kernel, which its threads hardly share."""
 
 
+@runtime_checkable
 class Attention(Protocol):
     """How new positions see others."""
 
@@ -43,6 +41,7 @@ class Attention(Protocol):
         """What each position takes from those it sees, [row head pos d_head]; without a mask, all earlier ones."""
 
 
+@runtime_checkable
 class Cache(Attention, Protocol):
     """Keys and values of the positions so far; new ones go behind them and see all."""
 
@@ -213,28 +212,22 @@ def fused(parts: Sequence[torch.nn.Parameter]) -> Tensor:
 
 def readied(plain: Float[Tensor, "d_out d_in"], twice: bool) -> Weight:
     """A matrix of a model, packed as well if the model has its matrices twice."""
-    return Weight(plain, torch.ops.mkldnn._reorder_linear_weight(plain) if twice else None)
+    return Weight(plain, PRIVATE.pack(plain) if twice else None)
 
 
 def has_twice(n_parameters: int, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a model of so many parameters has its matrices twice."""
-    small = n_parameters * dtype.itemsize <= PACKED
-    return small and ONEDNN and device.type == "cpu" and dtype == torch.float32
+    small = n_parameters * dtype.itemsize <= PACKED and device.type == "cpu" and dtype == torch.float32
+    return small and dtype in onednn_formats()
 
 
 def product(
     x: Float[Tensor, "*batch d_in"], weight: Weight, bias: Float[Tensor, " d_out"] | None = None
 ) -> Float[Tensor, "*batch d_out"]:
-    """x · weightᵀ + bias. On a CPU oneDNN multiplies, which torch keeps for `compile`. No gradients.
-
-    On an AMD EPYC it is up to 3 times as fast as the library behind `linear`, and reads a large weight on two threads
-    where that one uses one; a packed weight is read 1.1 (one row) to 1.5 times as fast (four rows) once more. Below
-    LARGE its calls cost more than they save.
-    """
+    """x · weightᵀ + bias. On a CPU oneDNN multiplies where its calls cost less than they save. No gradients."""
     large = x.numel() * len(weight.plain) >= LARGE
-    if large and ONEDNN and x.device.type == "cpu" and x.dtype in FORMATS:
-        read = weight.plain if weight.packed is None else weight.packed
-        return torch.ops.mkldnn._linear_pointwise(x, read, bias, "none", [], "")
+    if large and x.device.type == "cpu" and x.dtype in onednn_formats():
+        return PRIVATE.multiply(x, weight.plain if weight.packed is None else weight.packed, bias)
     return linear(x, weight.plain, bias)
 
 

@@ -12,11 +12,12 @@ from torch.testing import assert_close
 
 from lens import Lens, blocks, gather, open_lens
 from lens.blocks import LARGE, SHORT, OnePass, Weight, attended, product, sight
+from lens.onednn import PRIVATE, onednn_formats
 from steering import Row, Sampling, generate
 
 TEXTS = ["The people next door are kind", "A small garden", "They water our plants when we are away"]
 
-NEEDS_ONEDNN = pytest.mark.skipif(not blocks.ONEDNN, reason="this torch has no oneDNN")
+NEEDS_ONEDNN = pytest.mark.skipif(torch.float32 not in onednn_formats(), reason="this torch has no oneDNN")
 
 
 def drawn(*shape: int) -> torch.Tensor:
@@ -28,7 +29,7 @@ def drawn(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize("packed", [False, pytest.param(True, marks=NEEDS_ONEDNN)])
 def test_a_product_is_the_product(shape: tuple[int, ...], n_out: int, packed: bool) -> None:
     x, plain, bias = drawn(*shape), drawn(n_out, shape[-1]), drawn(n_out)
-    weight = Weight(plain, torch.ops.mkldnn._reorder_linear_weight(plain) if packed else None)
+    weight = Weight(plain, PRIVATE.pack(plain) if packed else None)
     expected = x.double() @ plain.double().T
     assert_close(product(x, weight).double(), expected, rtol=0, atol=1e-4)  # sums of up to 200 products of size 1
     assert_close(product(x, weight, bias).double(), expected + bias, rtol=0, atol=1e-4)
@@ -38,7 +39,7 @@ def test_a_product_is_the_product(shape: tuple[int, ...], n_out: int, packed: bo
 
 def test_large_and_small_products_are_not_made_alike() -> None:
     assert 3 * 5 * 96 * 7 < LARGE < 3 * 5 * 96 * 4000
-    assert blocks.ONEDNN, "this machine would not test what it is meant to"
+    assert torch.float32 in onednn_formats(), "this machine would not test what it is meant to"
 
 
 @pytest.fixture(scope="module")

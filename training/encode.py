@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -39,6 +39,7 @@ class Encoded:
     """Of each document, its end-of-text counted: [n_documents]."""
 
 
+@runtime_checkable
 class HasTexts(Protocol):
     @property
     def texts(self) -> list[str]: ...
