@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from itertools import count
 from threading import Event, Lock
 
 REMEMBERED = 1000
@@ -20,11 +21,12 @@ class Runs:
     """Tickets and stop signs by session.
 
     A run takes its ticket when it is asked for and shows it when its turn in the queue has come. By then a later
-    ticket may be out; the run then has nothing to do.
+    ticket may be out, or the page closed; the run then has nothing to do.
     """
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
+        self._tickets = count(1)  # no two sessions have one ticket, nor does a session that comes again
         self._lock = Lock()
 
     def ask(self, session: str) -> int:
@@ -32,12 +34,17 @@ class Runs:
         with self._lock:
             mine = self._of(session)
             mine.stop.set()
-            mine.ticket += 1
+            mine.ticket = next(self._tickets)
             return mine.ticket
 
     def begin(self, session: str, ticket: int) -> Event | None:
-        """The stop sign of a run whose turn has come; None if the session has asked for another since."""
+        """The stop sign of a run whose turn has come; None if the session has asked for another since, or is gone.
+
+        A program that runs without asking has the ticket 0.
+        """
         with self._lock:
+            if ticket and session not in self._sessions:
+                return None
             mine = self._of(session)
             if ticket < mine.ticket:
                 return None

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import signal
+import threading
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +20,7 @@ import pytest
 from hostile import KEY, Hostile, hostile, share_of_e
 
 from evaluation.cache import ScoreCache
-from evaluation.remote import PATIENCE, TRIES, Pace, Remote, ScorerStopped, seconds
+from evaluation.remote import PATIENCE, TRIES, Pace, Remote, ScorerStopped, run_to_the_end, seconds
 from evaluation.scorer import Cached
 from evaluation.services import Perspective
 
@@ -45,6 +48,48 @@ def asking(server: Hostile, kind: str, timeout: float = 5.0, per_second: float =
 def test_every_text_gets_its_own_score_in_order(server: Hostile, kind: str) -> None:
     assert asking(server, kind)(TEXTS) == SCORES
     assert server.answered == dict.fromkeys(TEXTS, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_scorer_works_where_an_event_loop_runs_already_as_in_a_notebook(server: Hostile, kind: str) -> None:
+    async def cell() -> list[float | None]:
+        return asking(server, kind)(TEXTS)
+
+    assert asyncio.run(cell()) == SCORES
+    assert server.answered == dict.fromkeys(TEXTS, 1)
+
+
+def test_errors_reach_a_notebook_as_they_are(server: Hostile) -> None:
+    async def cell() -> None:
+        with pytest.raises(ScorerStopped, match="gave no score"):
+            Remote(replace(server.service("openai"), url="http://127.0.0.1:9/"), KEY, first_wait=0.001)(TEXTS[:1])
+
+    asyncio.run(cell())
+
+
+def test_an_interrupt_in_a_notebook_ends_the_requests(server: Hostile) -> None:
+    """Raised while the notebook's thread waits, as Ctrl-C is; the requests that are under way do not go on for long."""
+    ended, main = threading.Event(), threading.main_thread().ident
+
+    async def forever() -> None:
+        try:
+            threading.Timer(0.2, signal.pthread_kill, [main, signal.SIGINT]).start()
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    async def cell() -> None:
+        run_to_the_end(forever())
+
+    start, loop = (
+        time.monotonic(),
+        asyncio.new_event_loop(),
+    )  # as notebooks have it; `asyncio.run` takes the first Ctrl-C
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(cell())
+    loop.close()
+    assert ended.is_set()
+    assert time.monotonic() - start < 20
 
 
 def test_openai_is_asked_as_its_types_say(server: Hostile) -> None:
