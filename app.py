@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import lens.terminal  # first: it answers Ctrl-C while all else is imported
+from lens.gradio_settings import REMOVED  # before gradio
+
+# isort: split
 import contextlib
 import errno
 import html
-import os
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
 import gradio as gr
 import tyro
@@ -27,6 +27,8 @@ from evaluation.builtin_scorer import BuiltinScorer
 from evaluation.pictures import variables
 from evaluation.shelf import Shelf
 from lens.bench import Bench
+from lens.checkpoint import beside_program, check_catalogue
+from lens.opening import check_machine
 from lens.panel import theme
 from steering.page import Scoring
 
@@ -200,8 +202,12 @@ def _bound(host: str, port: int) -> socket.socket:
 
 def serve(settings: Settings) -> None:
     """Serve until stopped."""
+    check_machine(settings.device, settings.dtype, settings.threads)
+    check_catalogue(folder := beside_program(settings.checkpoints))
+    if REMOVED:
+        print(f"Not used: {', '.join(REMOVED)}. The page is set up by options alone: python app.py --help", flush=True)
     with listen(settings.host, settings.port) as mine:
-        bench = Bench(settings.checkpoints, settings.device, settings.dtype, settings.threads)
+        bench = Bench(folder, settings.device, settings.dtype, settings.threads)
         try:
             scoring = built_in_scoring()
         except (OSError, ValueError) as error:
@@ -212,10 +218,9 @@ def serve(settings: Settings) -> None:
         # uvicorn would print a traceback for each page that is open when the server stops
         config = uvicorn.Config(application, log_level="critical", timeout_graceful_shutdown=1)
         uvicorn.Server(config).run(sockets=[mine])
+    raise KeyboardInterrupt  # only a signal ends the server
 
 
 if __name__ == "__main__":
-    try:
+    with lens.terminal.command_line("The page is closed; the same command opens it again."):
         serve(tyro.cli(Settings))
-    except (ValueError, OSError) as error:
-        sys.exit(str(error))

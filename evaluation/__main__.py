@@ -5,9 +5,6 @@ python -m evaluation sweep --checkpoints checkpoints/demo-* --plans none iti@8 -
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-
 import tyro
 
 from evaluation.commands.ability import ability
@@ -18,35 +15,33 @@ from evaluation.commands.reproduce import reproduce
 from evaluation.commands.score import score
 from evaluation.commands.sweep import sweep
 from evaluation.commands.transfer import transfer
+from lens.terminal import Command, run_command
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "sweep": sweep,
-    "compare": compare,
-    "reproduce": reproduce,
-    "score": score,
-    "fit-scorer": fit_scorer,
-    "agree": agree,
-    "ability": ability,
-    "transfer": transfer,
+AGAIN = "Nothing was written; give the same command again."
+GOES_ON = "What was measured is kept in --out; the same command goes on there."
+COMMANDS = {
+    "sweep": Command(sweep, GOES_ON),
+    "compare": Command(compare, "Some files may be of before; the same command writes all of them again."),
+    "reproduce": Command(reproduce, "Some files may be of before; the same command writes all of them again."),
+    "score": Command(
+        score, "The scores above are whole lines, in the order of the file; asked again, the cache answers."
+    ),
+    "fit-scorer": Command(
+        fit_scorer, "Unless its version is printed above, no scorer was written; give the same command again."
+    ),
+    "agree": Command(agree, AGAIN),
+    "ability": Command(
+        ability, "With --out, what was measured is kept there and the same command goes on; else it begins again."
+    ),
+    "transfer": Command(
+        transfer, "With --out, the lines above are kept there; give the same command with the other checkpoints."
+    ),
 }
 
 
 def main() -> None:
-    """Parse, call, and say in one sentence what went wrong."""
-    try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="python -m evaluation", config=(tyro.conf.FlagCreatePairsOff,)
-        )
-    except BrokenPipeError:  # whoever reads our output has seen enough; Python would complain once more at the end
-        sys.stdout = None  # type: ignore[assignment]
-    except (KeyError, IndexError):  # no sentence of ours
-        raise
-    except OSError as error:
-        sys.exit(f"{error.filename}: {error.strerror}." if error.filename else f"{error}")
-    except (ValueError, LookupError, RuntimeError) as error:
-        sys.exit(f"{error}")
-    except KeyboardInterrupt:
-        sys.exit("Stopped.")
+    """What `python -m evaluation` runs."""
+    run_command(COMMANDS, "python -m evaluation", config=(tyro.conf.FlagCreatePairsOff,))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Look inside a checkpoint."""
 
+import lens.terminal  # noqa: F401  # first: it answers Ctrl-C while all else is imported
+
+# isort: split
 from lens.activations import Activations, NoActivations, digest_texts, gather
 from lens.checkpoint import BrokenCheckpoint, Catalogue, Checkpoint, NoSuchCheckpoint, find
 from lens.files import write_atomically

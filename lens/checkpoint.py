@@ -20,6 +20,10 @@ class BrokenCheckpoint(ValueError):
     """A folder that cannot be opened; the sentence names the file and what mends it."""
 
 
+class NoCatalogue(LookupError):
+    """Not a folder of checkpoints; the sentence says what to give."""
+
+
 class NoSuchCheckpoint(LookupError):
     """A name that no checkpoint has; the sentence offers the nearest one and the list."""
 
@@ -133,7 +137,27 @@ def find(name: str, folder: Path = DEFAULT_FOLDER) -> Checkpoint:
         return Checkpoint.open(Path(name))
     if Path(name).parent != Path():
         folder, name = Path(name).parent, Path(name).name
-    return Catalogue(folder)[name]
+    return Catalogue(beside_program(folder))[name]
+
+
+def beside_program(folder: Path) -> Path:
+    """The default folder is also found from elsewhere: beside the program, if the working folder has none."""
+    shipped = Path(__file__).parent.parent / DEFAULT_FOLDER
+    return shipped if folder == DEFAULT_FOLDER and not folder.exists() and shipped.is_dir() else folder
+
+
+def check_catalogue(folder: Path) -> None:
+    """Refuse what is no folder of checkpoints; one that is still empty is."""
+    if not folder.is_dir():
+        raise NoCatalogue(
+            f"{folder} {'is a file' if folder.exists() else 'does not exist'}. Give the folder that your checkpoints "
+            "lie in, or make one (python -m training run)."
+        )
+    if (folder / "config.json").is_file():
+        raise NoCatalogue(
+            f"{folder} is a checkpoint itself. Give the folder that it lies in: {folder.resolve().parent}"
+        )
+    next(folder.iterdir(), None)  # an unreadable folder is an OSError with its name
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -22,6 +22,10 @@ SMALL = 500_000_000
 """Parameters below which float32 is the default: above, a CPU's memory sets the speed and bfloat16 halves the bytes."""
 
 
+MOST_THREADS = 1024
+"""More than any machine has; torch ends the process where the system refuses to start so many."""
+
+
 class HubUnreachable(OSError):
     """A checkpoint on the Hugging Face hub that is neither here nor within reach."""
 
@@ -32,9 +36,8 @@ def open_lens(
     """Load a checkpoint: one of ours, a folder, a name in `checkpoints/`, or "org/name" on the Hugging Face hub."""
     if isinstance(checkpoint, str):
         checkpoint = locate(checkpoint)
+    check_machine(device, dtype, threads)
     if threads is not None:
-        if threads < 1:
-            raise ValueError(f"threads is a number of CPU threads from 1 up; got {threads}.")
         torch.set_num_threads(threads)
     where, kind = resolve_device(device), resolve_dtype(dtype, checkpoint)
     tokenizer = _load_tokenizer(checkpoint)
@@ -49,13 +52,24 @@ def locate(name: str) -> Checkpoint:
     return Checkpoint.open(_download(name)) if on_hub else find(name)
 
 
+def check_machine(device: str, dtype: str | None, threads: int | None) -> None:
+    """Refuse what no model can be computed on here, before anything slow begins."""
+    resolve_device(device)
+    if dtype is not None:
+        dtype_named(dtype)
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"threads is a number of CPU threads from 1 up to {MOST_THREADS}; got {threads}.")
+
+
 def resolve_device(name: str) -> torch.device:
     """The device of that name; "auto" is the first accelerator at hand, else the CPU."""
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if name == "auto":
-        return torch.device(next(device for device, present in here.items() if present))
-    if not here.get(name.split(":")[0], False):
-        present = ", ".join(device for device in here if here[device])
+        return torch.device(next(kind for kind, n in counts.items() if n))
+    kind, colon, number = name.partition(":")
+    whole = number.isascii() and number.isdecimal() and int(number) < counts.get(kind, 0)
+    if not (whole if colon else counts.get(kind, 0)):
+        present = ", ".join(kind if n < 2 else f"{kind}:0 to {kind}:{n - 1}" for kind, n in counts.items() if n)
         raise ValueError(f"There is no device {name!r} for torch here. Choose auto or one of: {present}.")
     return torch.device(name)
 
@@ -64,6 +78,11 @@ def resolve_dtype(name: str | None, checkpoint: Checkpoint) -> torch.dtype:
     """The number format of that name; by default float32 for small models, else bfloat16."""
     if name is None:
         return torch.float32 if count_parameters(checkpoint) < SMALL else torch.bfloat16
+    return dtype_named(name)
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """The number format of that name."""
     if name not in DTYPES:
         raise ValueError(f"{name!r} is no dtype of ours. Choose one of: {', '.join(DTYPES)}.")
     return DTYPES[name]

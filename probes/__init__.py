@@ -1,5 +1,8 @@
 """Where is toxicity written?"""
 
+import lens.terminal  # noqa: F401  # first: it answers Ctrl-C while all else is imported
+
+# isort: split
 from probes.direction import Direction, Kind, direction, layer_direction
 from probes.estimate import (
     Difference,

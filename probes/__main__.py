@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 
 from lens import Head, find, open_lens, write_atomically
+from lens.terminal import Command, run_command
 from probes.heatmap import HeadHistogram, Heatmap
 from probes.lexicon import Lexicon, mask
 from probes.probe import ProbeSet, compare, probe_checkpoint
@@ -182,14 +183,20 @@ def compared(sets: list[ProbeSet]) -> str:
     return "\n".join(lines)
 
 
+COMMANDS = {
+    "fit": Command(
+        fit,
+        "The probe sets above are saved beside their checkpoints; give the same command with the other checkpoints.",
+    ),
+    "show": Command(show, "Nothing was changed."),
+    "map": Command(draw, "No file was written."),
+    "tokens": Command(tokens, "Nothing was changed; give the same command with the checkpoints that are missing."),
+}
+
+
 def main() -> None:
-    """Parse, call, and say in one sentence what went wrong."""
-    try:
-        tyro.extras.subcommand_cli_from_dict(
-            {"fit": fit, "show": show, "map": draw, "tokens": tokens}, prog="python -m probes"
-        )
-    except (ValueError, LookupError, OSError) as error:
-        sys.exit(f"{error}")
+    """What `python -m probes` runs."""
+    run_command(COMMANDS, "python -m probes")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Turn it up or down: change what a model computes while it writes, and say what that did and what it cost."""
 
+import lens.terminal  # noqa: F401  # first: it answers Ctrl-C while all else is imported
+
+# isort: split
 from steering.bake import NotBaked, bake
 from steering.batch import Row
 from steering.calibrate import Calibrated, OutOfReach, calibrate

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import tyro
 
 from lens import Lens, open_lens
-from lens.terminal import progress
+from lens.terminal import Command, progress, run_command
 from probes.lexicon import Lexicon, mask
 from probes.texts import open_texts
 from steering.bake import bake as bake_doses
@@ -35,14 +35,12 @@ from steering.options import (
     strengths_for,
     text_of,
 )
-from steering.receipt import Receipt, ShiftMissed
+from steering.receipt import Receipt
 from steering.sampling import Sampling
 from steering.shown import json_lines, page
 from steering.store import can_keep
 
 ROWS_AT_ONCE = 32
-INTERRUPTED = 130
-"""The exit status that shells give to what Ctrl-C has ended: 128 + SIGINT."""
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
 CHOICE, MACHINE = Choice(), Machine()
 
@@ -259,27 +257,21 @@ def tries(strength: float, kl: float) -> None:
     progress(f"At strength {strength:.4g}: {kl:.4g} nats per token")
 
 
+COMMANDS = {
+    "generate": Command(
+        generate, "The texts above are whole or end where they were stopped; the same command writes all of them again."
+    ),
+    "calibrate": Command(
+        calibrate, "The strengths above were found; give the same command with those --nats that are missing."
+    ),
+    "fit": Command(fit, "No fit was kept; the same command begins it again."),
+    "bake": Command(bake, "No folder was written; the same command begins it again."),
+}
+
+
 def main() -> None:
-    """Parse, call, and say in one sentence what went wrong."""
-    commands: dict[str, Callable[..., None]] = {"generate": generate, "calibrate": calibrate, "fit": fit, "bake": bake}
-    try:
-        tyro.extras.subcommand_cli_from_dict(
-            commands, prog="python -m steering", config=(tyro.conf.FlagCreatePairsOff,)
-        )
-    except BrokenPipeError:  # whoever reads our output has seen enough; Python would complain once more at the end
-        sys.stdout = None  # type: ignore[assignment]
-    except OSError as error:
-        progress()
-        sys.exit(f"{error.filename}: {error.strerror}." if error.filename else f"{error}")
-    except (KeyError, IndexError):  # no sentence of ours
-        raise
-    except (ValueError, LookupError, ShiftMissed) as error:
-        progress()
-        sys.exit(f"{error}")
-    except KeyboardInterrupt:
-        progress()
-        print("Stopped.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    """What `python -m steering` runs."""
+    run_command(COMMANDS, "python -m steering", config=(tyro.conf.FlagCreatePairsOff,))
 
 
 if __name__ == "__main__":

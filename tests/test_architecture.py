@@ -53,11 +53,11 @@ def test_a_file_imports_from_its_left_and_knows_only_the_libraries_it_houses(pat
     assert not {library for library, homes in HOMES.items() if library in found and name not in homes}
 
 
-def test_training_meets_the_others_in_the_checkpoint_alone() -> None:
+def test_training_meets_the_others_in_the_checkpoint_and_in_how_commands_end() -> None:
     for path in (ROOT / "training").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lens"):
-                assert node.module in {"lens.checkpoint", "lens.files", "lens.numeric"}, path.name
+                assert node.module in {"lens.checkpoint", "lens.files", "lens.numeric", "lens.terminal"}, path.name
 
 
 def test_the_reader_of_imports_sees_those_inside_functions() -> None:

@@ -114,5 +114,5 @@ def test_without_results_there_is_nothing_to_draw_but_commands_to_type(tmp_path:
     verbs = re.findall(r"python -m evaluation (\w+) (.*?)(?= &&|$)", page.NO_RESULTS)
     assert [verb for verb, _ in verbs] == ["sweep", "compare"]
     for verb, options in verbs:
-        known = signature(COMMANDS[verb]).parameters
+        known = signature(COMMANDS[verb].call).parameters
         assert {option.replace("-", "_") for option in re.findall(r"--([\w-]+)", options)} <= set(known)

@@ -1,20 +1,20 @@
 """python -m training run|plan|pretrain|export: make checkpoints of several toxic shares."""
 
-import signal
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import tyro
 
+from lens.terminal import Command, run_command
 from training import crew as crews
 from training import family as families
 from training.conduct import Conduct
 from training.corpus import sources
 from training.mix import Mix
-from training.plan import Plan, as_table, plan_family
+from training.plan import plan_family
 from training.prepare import Preparation
 from training.recipe import RECIPES, Precision, RecipeName
 from training.run import STOPPED
@@ -125,21 +125,19 @@ def say(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
 
 
+COMMANDS = {
+    "run": Command(
+        run, "What is trained, tokenised or exported is kept; the same command goes on from the last saved step."
+    ),
+    "plan": Command(plan_family, "Nothing was begun."),
+    "pretrain": Command(pretrain, "The same command goes on from the last saved step."),
+    "export": Command(export, "No checkpoint was written; the run is as it was. Give the same command again."),
+}
+
+
 def main() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the training processes are ended, too
-    commands: dict[str, Any] = {"run": run, "plan": plan_family, "pretrain": pretrain, "export": export}
-    try:
-        made = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m training")
-        if isinstance(made, Plan):
-            print(as_table(made))
-    except ModuleNotFoundError as error:
-        if error.name != "olmo":
-            raise
-        sys.exit("Training needs ai2-olmo, which needs numpy 1: use Python 3.11 or 3.12 (make PYTHON=python3.12).")
-    except (ValueError, OSError, crews.TrainingFailed) as error:
-        sys.exit(f"{error}")
-    except KeyboardInterrupt:
-        sys.exit("Stopped. The same command goes on from the last saved step.")
+    """What `python -m training` runs."""
+    run_command(COMMANDS, "python -m training")
 
 
 if __name__ == "__main__":

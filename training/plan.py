@@ -79,6 +79,9 @@ class Plan:
         """Model FLOPs utilisation: the arithmetic that the model needs, over the device's peak; 0: peak not known."""
         return self.tokens_per_second * flops_per_token(self.recipe) / self.device.flops if self.device.flops else 0.0
 
+    def __str__(self) -> str:
+        return as_table(self)
+
 
 def plan_family(
     recipe: RecipeName = "1b",
