@@ -72,7 +72,8 @@ def _read(lens: Lens, lines: Sequence[Line]) -> tuple[DynamicCache | None, Int[T
     if not tokens.shape[1]:
         return None, mask
     with hooked(lens, Shifts(lens, [line.doses_before for line in lines]), "all"):
-        found = lens.model.model(tokens, attention_mask=mask, position_ids=positions(tokens, mask), use_cache=True)
+        body = lens.model.get_submodule(lens.architecture.body)
+        found = body(tokens, attention_mask=mask, position_ids=positions(tokens, mask), use_cache=True)
     return found.past_key_values, mask
 
 

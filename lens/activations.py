@@ -143,7 +143,7 @@ def _last_positions(
     """
     tokens, real = lens.pad(rows)
     where, mask = positions(tokens, real), sight(real)
-    rotary, hidden = (table[0][where], table[1][where]), lens.model.model.embed_tokens(tokens)
+    rotary, hidden = (table[0][where], table[1][where]), lens.embed(tokens)
     heads, residual = [], []
     for layer, block in enumerate(lens.blocks):
         z = block.heads(hidden, rotary, OnePass(), layer, mask)

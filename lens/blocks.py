@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
 
+from lens.architecture import architecture_of
 from lens.onednn import PRIVATE, onednn_formats
 
 if TYPE_CHECKING:
@@ -149,11 +150,11 @@ class Block:
     """One layer."""
 
     qkv: Weight  # [q_k_v d_model]
-    qkv_bias: Float[Tensor, " q_k_v"] | None
     o: Weight  # [d_model heads_d_head]
-    o_bias: Float[Tensor, " d_model"] | None
     gate_up: Weight  # [2*d_mlp d_model]
     down: Weight  # [d_model d_mlp]
+    qkv_bias: Float[Tensor, " q_k_v"] | None
+    o_bias: Float[Tensor, " d_model"] | None
     act: Callable[[Tensor], Tensor]
     clip: float | None
     n_heads: int
@@ -186,18 +187,22 @@ class Block:
 @torch.inference_mode(False)  # weights made inside it could never have gradients again
 def blocks(model: OlmoForCausalLM) -> list[Block]:
     """The model's layers, from the embedding's side; call it when the model is where it will stay."""
-    config, d_head = model.config, model.model.layers[0].self_attn.head_dim
+    config, parts = model.config, architecture_of(model)
+    d_head = parts.layer(model, 0).get_submodule(parts.attention).head_dim
     shape = config.clip_qkv, config.num_attention_heads, config.num_key_value_heads, d_head
     found, twice = [], has_twice(model.num_parameters(), model.device, model.dtype)
-    for layer in model.model.layers:
-        heads, mlp = layer.self_attn, layer.mlp
-        projections = heads.q_proj, heads.k_proj, heads.v_proj
-        matrices = [p.weight for p in projections], [heads.o_proj.weight], [mlp.gate_proj.weight, mlp.up_proj.weight]
-        qkv, o, gate_up, down = (readied(fused(parts), twice) for parts in (*matrices, [mlp.down_proj.weight]))
-        qkv_bias = None if heads.q_proj.bias is None else fused([p.bias for p in projections])
-        o_bias = None if heads.o_proj.bias is None else fused([heads.o_proj.bias])
-        found.append(Block(qkv, qkv_bias, o, o_bias, gate_up, down, mlp.act_fn, *shape))
-    for weight in {model.model.embed_tokens.weight, model.lm_head.weight}:  # one, where they are tied
+    for layer in model.get_submodule(parts.layers):
+        projections = [layer.get_submodule(path) for path in parts.queries_keys_values]
+        mlp = [layer.get_submodule(path) for path in parts.gate_up_down]
+        together = projections, [layer.get_submodule(parts.output_projection)], mlp[:2], mlp[2:]
+        qkv, o, gate_up, down = (readied(fused([one.weight for one in ones]), twice) for ones in together)
+        qkv_bias, o_bias = (
+            None if ones[0].bias is None else fused([one.bias for one in ones]) for ones in together[:2]
+        )
+        act = layer.get_submodule(parts.activation)
+        found.append(Block(qkv, o, gate_up, down, qkv_bias, o_bias, act, *shape))
+    ends = (model.get_submodule(path).weight for path in (parts.embedding, parts.unembedding))
+    for weight in set(ends):  # one, where they are tied
         fused([weight])
     return found
 
@@ -243,8 +248,10 @@ def rotated(x: Float[Tensor, "row pos head d_head"], cos: Tensor, sin: Tensor) -
 
 def rotary_table(model: OlmoForCausalLM, n_positions: int) -> tuple[Tensor, Tensor]:
     """Cosines and signed sines of positions 0 to n - 1, [pos 1 d_head], to be indexed by row and position."""
-    here = torch.arange(n_positions, device=model.lm_head.weight.device)[None]
-    cos, sin = (table[0][:, None] for table in model.model.rotary_emb(model.lm_head.weight, here))
+    parts = architecture_of(model)
+    weight = model.get_submodule(parts.unembedding).weight
+    here = torch.arange(n_positions, device=weight.device)[None]
+    cos, sin = (table[0][:, None] for table in model.get_submodule(parts.rotary)(weight, here))
     half = sin.shape[-1] // 2
     return cos, torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
 

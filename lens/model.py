@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lens.architecture import architecture_of
 from lens.blocks import Block, Weight, blocks, has_twice, readied
 from lens.checkpoint import Checkpoint
 from lens.head import HeadGrid
@@ -43,8 +44,9 @@ class Lens:
         self.tokenizer = tokenizer
         self.fingerprint = checkpoint.fingerprint
         """Of the weights as they were when they were opened; the files may change behind an open lens."""
+        self.architecture = architecture_of(model)
         n_layers, n_heads = model.config.num_hidden_layers, model.config.num_attention_heads
-        self.grid = HeadGrid(n_layers, n_heads, model.model.layers[0].self_attn.head_dim)
+        self.grid = HeadGrid(n_layers, n_heads, self.layer(0).get_submodule(self.architecture.attention).head_dim)
         self.d_model: int = model.config.hidden_size
         self.n_context: int = model.config.max_position_embeddings
         self.eos: int = tokenizer.eos_token_id
@@ -132,9 +134,21 @@ class Lens:
         """Inside the `with`, pass the layer's head outputs, [batch pos head d_head], through `edit`."""
         return self._edited(layer, "attn.hook_z", edit)
 
+    def embed(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
+        """The residual stream before the first layer."""
+        return self.model.get_submodule(self.architecture.embedding)(tokens)
+
+    def layer(self, layer: int) -> torch.nn.Module:
+        """A layer of the plain model, whose output is the residual stream after it."""
+        return self.architecture.layer(self.model, layer)
+
+    def output_projection(self, layer: int) -> torch.nn.Module:
+        """What the heads of a layer write through: its input is all heads' outputs side by side."""
+        return self.layer(layer).get_submodule(self.architecture.output_projection)
+
     def W_O(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
         """How each head of a layer writes into the residual stream; a view of the plain model's weights."""
-        weight = self.model.model.layers[layer].self_attn.o_proj.weight
+        weight = self.output_projection(layer).weight
         return weight.T.unflatten(0, (self.grid.n_heads, self.grid.d_head))
 
     def on_residual(self, layer: int, edit: Callable[[Tensor], Tensor]) -> AbstractContextManager[Any]:
@@ -144,7 +158,7 @@ class Lens:
     @property
     def W_U(self) -> Float[Tensor, "vocab d_model"]:
         """How the residual stream becomes logits; the weights themselves, one row per token."""
-        return self.model.lm_head.weight
+        return self.model.get_submodule(self.architecture.unembedding).weight
 
     @cached_property
     def blocks(self) -> list[Block]:
@@ -158,7 +172,7 @@ class Lens:
 
     def final_norm(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """What stands between the last layer and W_U: in OLMo 1 a layer norm without parameters."""
-        return self.model.model.norm(x)
+        return self.model.get_submodule(self.architecture.final_norm)(x)
 
     @cached_property
     def real_tokens(self) -> Bool[Tensor, " vocab"]:

@@ -32,7 +32,7 @@ from steering.dose import Dose, Doses
 from steering.edit import Site
 from steering.model_card import card, readme
 from steering.plan import Plan
-from steering.steerer import Shifts, by_site, check_fits, hooked, matrix, o_proj
+from steering.steerer import Shifts, by_site, check_fits, hooked, matrix
 
 TOLERANCE = 1e-4
 """Largest difference between a logit of the baked model and one of the hooked model, both in float32."""
@@ -88,15 +88,17 @@ def bake(
 def baked_weights(lens: Lens, doses: Doses, dtype: torch.dtype) -> dict[str, Tensor]:
     """The float32 model's weights with `doses` in them, by Hugging Face's names: attention has biases now."""
     weights = dict(lens.model.state_dict())
+    parameter = lens.architecture.output_parameter
+    outputs = [(parameter(layer, "weight"), parameter(layer, "bias")) for layer in range(lens.grid.n_layers)]
     for layer in range(lens.grid.n_layers):
-        attention = f"model.layers.{layer}.self_attn."
-        for name in (f"{attention}{projection}_proj" for projection in "qkvo"):
-            weights.setdefault(f"{name}.bias", torch.zeros(len(weights[f"{name}.weight"]), device=lens.device))
-        o = weights[f"{attention}o_proj.weight"], weights[f"{attention}o_proj.bias"]
-        weights[f"{attention}o_proj.weight"], weights[f"{attention}o_proj.bias"] = _with_edits(doses, layer, *o)
+        names = (lens.architecture.attention_parameters(layer, kind) for kind in ("weight", "bias"))
+        for weight, bias in zip(*names, strict=True):
+            weights.setdefault(bias, torch.zeros(len(weights[weight]), device=lens.device))
+        weight, bias = outputs[layer]
+        weights[weight], weights[bias] = _with_edits(doses, layer, weights[weight], weights[bias])
     rounded = {name: weight.to(dtype) for name, weight in weights.items()}
     lost = [name for name, whole in weights.items() if not torch.equal(rounded[name].to(whole.dtype), whole)]
-    if wrong := [name for name in lost if not name.endswith("o_proj.bias")]:
+    if wrong := [name for name in lost if name not in {bias for _, bias in outputs}]:
         raise NotBaked(
             f"{str(dtype).removeprefix('torch.')} cannot hold {wrong[0]} exactly, as only pushes may be rounded: the "
             f"checkpoint is finer, or the method changes matrices. Bake as float32."
@@ -196,7 +198,7 @@ def _round_pushes(lens: Lens, baked: Lens, shifts: Shifts, eps: float) -> None:
     for site, place in shifts.places.items():
         if place.push is None:
             continue
-        written, before = o_proj(baked, site.layer).bias, o_proj(lens, site.layer).bias
+        written, before = baked.output_projection(site.layer).bias, lens.output_projection(site.layer).bias
         before = torch.zeros_like(written) if before is None else before
         asked = before + place.push
         if not ((written - asked).abs() <= eps / 2 * asked.abs() + 1e-6 * asked.norm()).all():

@@ -157,7 +157,7 @@ class Decoder:
         seen: Seen | None = None,
     ) -> Float[Tensor, "row pos d_model"]:
         """The residual stream after the last layer; keys and values go into the cache."""
-        hidden = self._lens.model.model.embed_tokens(tokens)
+        hidden = self._lens.embed(tokens)
         for layer, (block, (behind, after)) in enumerate(zip(self._lens.blocks, shifts.layers, strict=True)):
             z = block.heads(hidden, rotary, cache, layer, mask)
             out = block.written(z)

@@ -17,7 +17,7 @@ from steering.decode import Seen
 from steering.dose import Doses
 from steering.edit import Affine, Edit, Site
 from steering.plan import Plan
-from steering.steerer import by_site, o_proj, strengths_of
+from steering.steerer import by_site, strengths_of
 
 SUMMED = 4 * torch.finfo(torch.float32).eps
 """Rounding of a sum in float32, relative to the sum of its terms' sizes; the order of adding differs by device."""
@@ -138,7 +138,7 @@ def _at_one_place(
     slack = eps * before.abs()
     W_O, pushed = None, all(edit.is_push for edit in edits)
     if site.where == "heads":
-        W_O = o_proj(lens, site.layer).weight.detach()
+        W_O = lens.output_projection(site.layer).weight.detach()
         if pushed:  # a few heads of many: the others' columns need not be looked at
             touched = (own != 0).flatten(0, 1).any(dim=0)
             own, W_O = own[..., touched], W_O[:, touched.to(W_O.device)]

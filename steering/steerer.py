@@ -99,7 +99,7 @@ class Shifts:
         """In the order of the forward pass."""
         for site in sorted({*pushes, *amounts}):
             push = pushes[site].to(lens.dtype) if site in pushes else None
-            W_O = o_proj(lens, site.layer).weight if site.where == "heads" else None
+            W_O = lens.output_projection(site.layer).weight if site.where == "heads" else None
             self.places[site] = Place(site, push, amounts.get(site, []), W_O)
         self._n_layers = lens.grid.n_layers
         self._line_up()
@@ -125,7 +125,7 @@ class Shifts:
 def _written(lens: Lens, site: Site, constant: Float[Tensor, " d"]) -> Float[Tensor, " d_model"]:
     """One unit of strength, as it reaches the residual stream."""
     here = constant.to(lens.device)
-    return here if site.where == "residual" else linear(here, o_proj(lens, site.layer).weight.float())
+    return here if site.where == "residual" else linear(here, lens.output_projection(site.layer).weight.float())
 
 
 def strengths_of(lens: Lens, rows: Sequence[Doses]) -> list[tuple[Steering, Float[Tensor, " row"]]]:
@@ -186,8 +186,7 @@ def hooked(lens: Lens, shifts: Shifts, positions: str) -> Iterator[None]:
 
     with ExitStack() as undo:
         for site, place in shifts.places.items():
-            layer = lens.model.model.layers[site.layer]
-            module = layer.self_attn.o_proj if site.where == "heads" else layer
+            module = lens.output_projection(site.layer) if site.where == "heads" else lens.layer(site.layer)
             undo.callback(module.register_forward_hook(hook_of(place)).remove)
         yield
 
@@ -238,11 +237,6 @@ def matrix(edit: Edit) -> Float[Tensor, "d d"]:
     if change.left is not None and change.right is not None:
         found += change.left @ change.right
     return found
-
-
-def o_proj(lens: Lens, layer: int) -> torch.nn.Linear:
-    """Where a layer's heads are written into the residual stream, in the plain model."""
-    return lens.model.model.layers[layer].self_attn.o_proj
 
 
 def check_fits(lens: Lens, steering: Steering) -> None:

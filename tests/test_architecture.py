@@ -1,6 +1,7 @@
 """Packages read left to right and imports follow; each foreign library has one home."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,3 +63,14 @@ def test_training_meets_the_others_in_the_checkpoint_and_in_how_commands_end() -
 
 def test_the_reader_of_imports_sees_those_inside_functions() -> None:
     assert set(imports("import a.b\ndef f():\n    from c.d import e\n    import g as h")) == {"a", "c", "g"}
+
+
+SPELLS = re.compile(r"\.model\.(layers|embed_tokens|norm|rotary_emb)\b|\b(self_attn|embed_tokens|lm_head)\b|\.o_proj\b")
+WRITES = "training/export.py"
+"""Gives OLMo's own weights the names that Hugging Face has for them."""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_one_file_spells_where_a_model_keeps_its_parts(path: Path) -> None:
+    name, spelled = str(path.relative_to(ROOT)), SPELLS.search(path.read_text())
+    assert bool(spelled) == (name in ("lens/architecture.py", WRITES)), spelled

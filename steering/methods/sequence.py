@@ -126,7 +126,7 @@ def _embedded(lens: Lens, texts: Sequence[str]) -> list[Waiting]:
     for batch in batches:
         tokens = pad_sequence([torch.tensor(rows[text]) for text in batch], batch_first=True, padding_value=lens.eos)
         ends = torch.tensor([len(rows[text]) - 1 for text in batch], device=lens.device)
-        found.append(Waiting(batch, lens.model.model.embed_tokens(tokens.to(lens.device)), ends))
+        found.append(Waiting(batch, lens.embed(tokens.to(lens.device)), ends))
     return found
 
 
