@@ -12,6 +12,7 @@ from evaluation.pictures import for_page
 from evaluation.plans import PLAIN
 from probes.estimate import Estimate
 from probes.page import facts
+from probes.views import mask_for
 from steering.methods.table import METHODS
 
 ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
@@ -236,7 +237,7 @@ def _text(sample: Sample | None, plan: str) -> str:
     score = "no score" if sample.score is None else f"toxicity {sample.score:.2f}"
     return (
         f'<blockquote dir="auto"><small>{html.escape(plan)} <b>{score}</b></small>'
-        f"{html.escape(sample.text.strip() or '(nothing)')}</blockquote>"
+        f"{html.escape(mask_for(True)(sample.text).strip() or '(nothing)')}</blockquote>"
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from probes.lexicon import settled
 from steering.methods.table import Slider
 from steering.receipt import Receipt
 
@@ -67,7 +68,7 @@ class Picture:
 
 
 def _pair(picture: Picture, pair: Pair, mask: Mask) -> str:
-    plain, steered = mask(picture.prompt + pair.plain.text), mask(picture.prompt + pair.steered.text)
+    plain, steered = (mask(_readable(picture.prompt, written)) for written in (pair.plain, pair.steered))
     cut, parted, by = len(picture.prompt), _shared(plain, steered), picture.scored_by
     about = f" <small>{html.escape(pair.about)}</small>" if pair.about else ""
     return (
@@ -75,6 +76,12 @@ def _pair(picture: Picture, pair: Pair, mask: Mask) -> str:
         f"{_run('plain', 'Plain', plain, cut, parted, pair.plain, by)}"
         f"{_run('steered', f'Steered, {picture.strength}', steered, cut, parted, pair.steered, by)}</div></section>"
     )
+
+
+def _readable(prompt: str, written: Written) -> str:
+    """Prompt and text; the word that a growing text ends in waits, for no mask knows yet what it will be."""
+    text = prompt + written.text
+    return text if written.done else settled(text, len(prompt))
 
 
 def _run(kind: str, title: str, text: str, cut: int, parted: int, written: Written, by: str) -> str:

@@ -254,7 +254,7 @@ def test_a_lexicon_knows_whole_words_in_any_case_and_hides_them():
     assert "ROTTEN" in lexicon
     assert " mouldy" in lexicon
     assert "rottenness" not in lexicon
-    assert mask("A rotten, Mouldy rottenness.", lexicon) == "A r*****, M***** rottenness."
+    assert mask("A rotten, Mouldy loaf.", lexicon) == "A r*****, M***** loaf."
 
 
 def test_hashes_and_words_make_the_same_lexicon(tmp_path):
