@@ -9,19 +9,17 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
 
+from evaluation.event_loop import run_to_the_end
 from evaluation.services import ALTERNATIVES, Service
 
-T = TypeVar("T")
 IN_FLIGHT = 8  # requests that may be under way together
 TRIES = 6
 TIMEOUT = 30.0  # seconds that one request may take
@@ -235,31 +233,6 @@ class Remote:
             raise ScorerStopped(f"{self.name} asks us to wait for {asked:,.0f} seconds. {AGAIN}")
         else:
             self._pace.pause(asked)
-
-
-def run_to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run`, also where a loop runs already, as in a notebook: then in a thread with a loop of its own."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = Future()
-
-    async def cancellable() -> T:
-        task = asyncio.current_task()
-        assert task is not None
-        started.set_result((asyncio.get_running_loop(), task))
-        return await work
-
-    with ThreadPoolExecutor(1) as thread:
-        done = thread.submit(asyncio.run, cancellable())
-        try:
-            return done.result()
-        except KeyboardInterrupt:  # reaches the waiting thread alone
-            loop, task = started.result()
-            with suppress(RuntimeError):  # the loop may have ended in this very moment
-                loop.call_soon_threadsafe(task.cancel)
-            raise
 
 
 def ended(service: Service) -> str:

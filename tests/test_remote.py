@@ -20,7 +20,8 @@ import pytest
 from hostile import KEY, Hostile, hostile, share_of_e
 
 from evaluation.cache import ScoreCache
-from evaluation.remote import PATIENCE, TRIES, Pace, Remote, ScorerStopped, run_to_the_end, seconds
+from evaluation.event_loop import run_to_the_end
+from evaluation.remote import PATIENCE, TRIES, Pace, Remote, ScorerStopped, seconds
 from evaluation.scorer import Cached
 from evaluation.services import Perspective
 
