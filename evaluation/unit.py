@@ -132,6 +132,8 @@ class Bench:
         """`scorers` opens a scorer by what it is asked for."""
         self._device, self._threads, self._open_scorer = device, threads, scorers
         self._lens: Lens | None = None
+        self._opened = ("", "", "")
+        """Its folder, fingerprint and number format, as they were asked for."""
         self._fits: dict[Plan, Steering] = {}
         self.kept: Kept = {}
         """The prompts of the last unit, as the model has read them."""
@@ -139,8 +141,9 @@ class Bench:
 
     def lens(self, subject: Subject) -> Lens:
         """The subject, opened; the one before it is closed."""
-        if self._lens is None or self._lens.fingerprint != subject.fingerprint:
-            self._lens, self._fits, self.kept = None, {}, {}
+        asked = subject.folder, subject.fingerprint, subject.dtype
+        if self._lens is None or self._opened != asked:
+            self._lens, self._opened, self._fits, self.kept = None, asked, {}, {}
             gc.unfreeze()
             gc.collect()  # what is closed has to go
             self._lens = open_lens(subject.folder, self._device, subject.dtype, self._threads)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -22,8 +23,19 @@ from steering.steerer import Place, Shifts
 
 Seen = dict[Site, tuple[Tensor, Tensor, Tensor]]
 """By place: what its edits read, and what it gave before and after them."""
-Kept = dict[tuple[tuple[int, ...], ...], RowCache]
-"""Beginnings that were read together, by their tokens, without any edit; the next batch may begin with the same."""
+
+
+class ReadTogether(NamedTuple):
+    """Prefixes that were read at once, without any edit, and the model that read them."""
+
+    fingerprint: str
+    dtype: str
+    device: str
+    tokens: tuple[tuple[int, ...], ...]
+
+
+Kept = dict[ReadTogether, RowCache]
+"""What a batch has read, for the next one, which may begin with the same prefixes in the same model."""
 MANY_ROWS = 32
 """From so many rows on, beginnings that rows share are read once for all of them in every step; below, a copy for each
 row costs less than the bookkeeping. Not where steps are replayed: that counts for more on a GPU, which reads copies
@@ -48,6 +60,7 @@ class Decoder:
         """`prefixes` are all but the last token of the prompts, read once each, with the edits of `shifts`; row r
         continues `prefix_of[r]`. `seen` is filled with what the edits did; `kept`, where it can be, with what was read.
         """
+        lens.check_weights()
         self._lens, self._left = lens, n_steps
         self._still: StillCache | None = None
         """Takes the place of the cache where steps are repeated."""
@@ -83,15 +96,16 @@ class Decoder:
         lengths = [len(tokens) for tokens in prefixes]
         together = [list(range(len(prefixes)))] if shifts.places else alike(lengths)
         known = {} if shifts.places or kept is None else kept
-        read: Kept = {}
+        model, read = self._lens.description, Kept()
         for places in together:
-            some = tuple(tuple(prefixes[i]) for i in places)
-            read[some] = known[some] if some in known else self._read(some, 0, shifts, seen)
+            tokens = tuple(tuple(prefixes[i]) for i in places)
+            some = ReadTogether(self._lens.fingerprint, model["dtype"], model["device"], tokens)
+            read[some] = known[some] if some in known else self._read(tokens, 0, shifts, seen)
         known.clear()
         known.update(read)
         found = {i: (number, place) for number, places in enumerate(together) for place, i in enumerate(places)}
         begins = torch.tensor([found[i] for i in prefix_of], device=self._lens.device)
-        return SharedCache([(cache, list(map(len, some))) for some, cache in read.items()], begins, n_steps)
+        return SharedCache([(cache, list(map(len, some.tokens))) for some, cache in read.items()], begins, n_steps)
 
     @torch.inference_mode()
     def step(self, tokens: Int[Tensor, " row"], shifts: Shifts, seen: Seen | None = None) -> Float[Tensor, "row vocab"]:
