@@ -42,6 +42,7 @@ def log_likelihoods(lens: Lens, lines: Sequence[Line]) -> Float[Tensor, " line"]
     Edits act where they act in generation: from the last token of the context on, or everywhere where the plan says so.
     A beginning that several lines share is read once.
     """
+    lens.check_weights()
     beginnings: dict[object, Line] = {}
     names = [(line.beginning, tuple((id(d.steering), d.strength) for d in line.doses_before)) for line in lines]
     for name, line in zip(names, lines, strict=True):

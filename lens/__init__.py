@@ -11,11 +11,13 @@ from lens.model import EmptyPrompt, Lens, PromptTooLong, positions
 from lens.opening import HubUnreachable, open_lens
 from lens.pool import LensPool, NotEnoughMemory
 from lens.vocabulary import NearToken, cosines, head_to_residual, nearest_tokens, random_nearest
+from lens.weights import ChangedWeights
 
 __all__ = [
     "Activations",
     "BrokenCheckpoint",
     "Catalogue",
+    "ChangedWeights",
     "Checkpoint",
     "EmptyPrompt",
     "Head",

@@ -86,6 +86,7 @@ def gather(
     """
     if not len(texts) == len(labels) == len(groups) > 0:
         raise ValueError(f"Every text needs a label and a group: {len(texts)}, {len(labels)} and {len(groups)} came.")
+    lens.check_weights()
     rows, grid = encode_ends(lens, texts), lens.grid
     heads = torch.empty(len(rows), grid.n_layers, grid.n_heads, grid.d_head)
     residual = torch.empty(len(rows), grid.n_layers, lens.d_model)

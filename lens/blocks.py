@@ -3,8 +3,8 @@
 At the size of the demo checkpoints a token costs more Python than arithmetic, so queries, keys and values come from one
 product and the MLP's two inner projections from another. The fused matrices take the place of the weights they are made
 of, which become views of them. All other weights move, too, from the mapped file into memory, which is faster to read,
-and the file is let go. Only a small model has its matrices twice on a CPU, once more as oneDNN reads them fastest:
-weights that change later must be opened again. The plain model stays the road that tests hold this one to.
+and the file is let go. A CPU keeps the matrices of a small model packed for oneDNN as well. A lens refuses a model
+whose weights change afterwards (lens/weights.py). The plain model stays the path that tests hold this one to.
 """
 
 from __future__ import annotations

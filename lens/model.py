@@ -20,6 +20,7 @@ from lens.architecture import architecture_of
 from lens.blocks import Block, Weight, blocks, has_twice, readied
 from lens.checkpoint import Checkpoint
 from lens.head import HeadGrid
+from lens.weights import ChangedWeights, Seal
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -50,6 +51,7 @@ class Lens:
         self.d_model: int = model.config.hidden_size
         self.n_context: int = model.config.max_position_embeddings
         self.eos: int = tokenizer.eos_token_id
+        self._seal = Seal(model)
 
     @property
     def device(self) -> torch.device:
@@ -121,6 +123,7 @@ class Lens:
         self, tokens: Int[Tensor, "batch pos"], mask: Int[Tensor, "batch pos"] | None = None
     ) -> Float[Tensor, "batch pos vocab"]:
         """The reference road: through the TransformerBridge, so that edits `on_heads` act."""
+        self.check_weights()
         return self._bridge(tokens, attention_mask=mask, position_ids=positions(tokens, mask), use_cache=False)
 
     @torch.no_grad()
@@ -128,6 +131,7 @@ class Lens:
         self, tokens: Int[Tensor, "batch pos"], mask: Int[Tensor, "batch pos"] | None = None
     ) -> Float[Tensor, "batch pos vocab"]:
         """The fast road: the plain model, which `on_heads` does not reach."""
+        self.check_weights()
         return self.model(tokens, attention_mask=mask, position_ids=positions(tokens, mask), use_cache=False).logits
 
     def on_heads(self, layer: int, edit: Callable[[Tensor], Tensor]) -> AbstractContextManager[Any]:
@@ -163,12 +167,25 @@ class Lens:
     @cached_property
     def blocks(self) -> list[Block]:
         """The plain model's layers as the decoding loop runs them, on the same weights."""
-        return blocks(self.model)
+        self.check_weights()
+        found = blocks(self.model)
+        self.check_weights()  # the seal lets go of the mapped file, too
+        return found
 
     @cached_property
     def unembedding(self) -> Weight:
         """W_U as the decoding loop multiplies by it."""
         return readied(self.W_U, has_twice(self.model.num_parameters(), self.device, self.dtype))
+
+    def check_weights(self) -> None:
+        """Refuse a model that was changed after it was opened; everything that computes asks for this first."""
+        if (changed := self._seal.change(self.model)) is not None:
+            raise ChangedWeights(
+                f"The open model of {self.checkpoint.name} was changed after it was opened ({changed}), and copies of "
+                "its weights were not, nor were its probes, fits and fingerprint. To use the changed model, save it "
+                "(lens.model.save_pretrained(FOLDER), tokenizer.json beside it) and open that folder; to use the "
+                f"weights as they were, open {self.checkpoint.name} again."
+            )
 
     def final_norm(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """What stands between the last layer and W_U: in OLMo 1 a layer norm without parameters."""

@@ -50,6 +50,7 @@ def head_to_residual(lens: Lens, head: Head, unit: Float[Tensor, " d_head"]) -> 
 @torch.no_grad()
 def cosines(lens: Lens, directions: Float[Tensor, "direction d_model"]) -> Float[Tensor, "direction vocab"]:
     """Cosine of each direction with every row of W_U, -inf at rows of no token. Float32, on the CPU."""
+    lens.check_weights()
     lengths = directions.norm(dim=-1)
     if not (lengths.isfinite() & (lengths > 0)).all():
         raise ValueError("A direction of length zero or with values that are not numbers is near to no token.")

@@ -87,6 +87,7 @@ def bake(
 
 def baked_weights(lens: Lens, doses: Doses, dtype: torch.dtype) -> dict[str, Tensor]:
     """The float32 model's weights with `doses` in them, by Hugging Face's names: attention has biases now."""
+    lens.check_weights()
     weights = dict(lens.model.state_dict())
     parameter = lens.architecture.output_parameter
     outputs = [(parameter(layer, "weight"), parameter(layer, "bias")) for layer in range(lens.grid.n_layers)]

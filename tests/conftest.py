@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
@@ -66,6 +67,15 @@ def write_tiny_olmo(folder: Path, seed: int = 0, **changes: object) -> Path:
         torch.manual_seed(seed)
         OlmoForCausalLM(tiny_config(**changes)).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def spoil(folder: Path, name: str) -> Path:
+    """The same folder, one number of that weight no number any more."""
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    weights[name][0, 0] = torch.nan
+    save_file(weights, file, metadata={"format": "pt"})
     return folder
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_tiny_olmo
+from conftest import spoil, write_tiny_olmo
 from test_generate import OTHER, PROMPT, SAMPLED, row
 from test_steering import DIRECTIONS, steering
 
@@ -154,8 +154,8 @@ def test_words_in_front_are_on_or_off(lens: Lens, half: float) -> None:
 
 
 def test_what_is_no_number_is_never_a_word(tmp_path: Path) -> None:
-    lens = open_lens(str(write_tiny_olmo(tmp_path / "spoilt")), device="cpu", threads=1)
-    lens.model.model.layers[2].mlp.down_proj.weight.data.fill_(torch.nan)
+    folder = spoil(write_tiny_olmo(tmp_path / "spoilt"), "model.layers.2.mlp.down_proj.weight")
+    lens = open_lens(str(folder), device="cpu", threads=1)
     with pytest.raises(NotNumbers, match="no number, in float32"):
         generate(lens, [Row(PROMPT)], SHORT)
 

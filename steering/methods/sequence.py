@@ -67,6 +67,7 @@ def fit_in_sequence(
 
     `on_progress` hears (texts through a layer, so many in all).
     """
+    lens.check_weights()
     batches, fits = _embedded(lens, texts), _Fits(lens, labels, units, fitter, plan)
     n_layers, done = max(unit.site.layer for unit in units) + 1, 0
     rotary = rotary_table(lens.model, max(batch.hidden.shape[1] for batch in batches))
