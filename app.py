@@ -9,6 +9,7 @@ from lens.gradio_settings import REMOVED  # before gradio
 import contextlib
 import errno
 import html
+import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,15 @@ import evaluation.panel
 import probes.panel
 import probes.tokens_panel
 import steering.panel
+from api.calls import Endpoint, Endpoints
+from api.guard import Guard, Rules
+from api.hosts import Hosts
 from evaluation.builtin_scorer import BuiltinScorer
 from evaluation.pictures import variables
 from evaluation.shelf import Shelf
 from lens.bench import Bench
 from lens.checkpoint import beside_program, check_catalogue
+from lens.files import downloads
 from lens.opening import check_machine
 from lens.panel import theme
 from steering.page import Scoring
@@ -36,6 +41,7 @@ STYLES = [Path(__file__).parent / package / "panel.css" for package in ("lens", 
 TAGLINE = "See where a language model keeps its toxicity, and turn it up or down."
 SHIPPED = Shelf()
 """The results that come with the program."""
+LOOPBACK_ALONE = Hosts()
 WAITING = 32
 """Visitors in the queue at most; the next one is told that it is full."""
 
@@ -83,6 +89,7 @@ def build(bench: Bench, scoring: Scoring | None = None, shelf: Shelf = SHIPPED) 
 
     With `scoring`, a score stands beside every text of the Steer tab.
     """
+    os.environ["GRADIO_TEMP_DIR"] = str(downloads())  # Gradio hands out whatever is in there: nothing but our exports
     with gr.Blocks(title="Hormesis", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.HTML(_masthead(), js_on_load=THEME_SWITCH, apply_default_css=False)
         with gr.Tabs():
@@ -144,15 +151,18 @@ def _status(bench: Bench) -> str:
     )
 
 
-def web(page: gr.Blocks, login: tuple[str, str] | None = None) -> FastAPI:
+def web(page: gr.Blocks, login: tuple[str, str] | None = None, hosts: Hosts = LOOPBACK_ALONE) -> FastAPI:
     """The page as a web application: nothing recorded, nothing shared, no files but its own.
 
     `Blocks.launch` would do, but it asks its own address for an answer within three seconds and gives up without one,
     which a busy machine takes for a start.
     """
-    return gr.mount_gradio_app(
-        FastAPI(),
-        page.queue(max_size=WAITING),
+    page.has_launched = True  # `launch` sets it, mounting does not; until then Gradio checks no path of a file
+    page.queue(max_size=WAITING, api_open=False)
+    application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    gr.mount_gradio_app(
+        application,
+        page,
         path="/",
         auth=login,
         theme=theme(),
@@ -166,6 +176,30 @@ def web(page: gr.Blocks, login: tuple[str, str] | None = None) -> FastAPI:
         enable_monitoring=False,
         ssr_mode=False,
     )
+    application.add_middleware(Guard, rules=Rules(Endpoints(endpoints(page)), downloads(), hosts))
+    return application
+
+
+def endpoints(page: gr.Blocks) -> list[Endpoint]:
+    """What the guard has to know of the page's functions."""
+    public = page.get_api_info()["named_endpoints"]
+
+    def parameters(name: str) -> dict[str, bool] | None:
+        if name not in public:
+            return None
+        return {given["parameter_name"]: given["parameter_has_default"] for given in public[name]["parameters"]}
+
+    return [
+        Endpoint(
+            number=number,
+            name=str(function.api_name),
+            queued=function.queue,
+            n_inputs=len(function.inputs),
+            n_given=sum(not block.skip_api for block in function.inputs),
+            parameters=parameters(f"/{function.api_name}"),
+        )
+        for number, function in page.fns.items()
+    ]
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -215,10 +249,21 @@ def serve(settings: Settings) -> None:
             print(f"No scores beside the texts. {error}", flush=True)
         application = web(build(bench, scoring, Shelf(settings.results)), settings.login)
         print(f"Hormesis is at http://{settings.host}:{settings.port} (Ctrl-C stops it).", flush=True)
-        # uvicorn would print a traceback for each page that is open when the server stops
-        config = uvicorn.Config(application, log_level="critical", timeout_graceful_shutdown=1)
-        uvicorn.Server(config).run(sockets=[mine])
+        uvicorn.Server(server_settings(application)).run(sockets=[mine])
     raise KeyboardInterrupt  # only a signal ends the server
+
+
+def server_settings(application: FastAPI) -> uvicorn.Config:
+    """How the application is served: as the visitor's address counts the connection's own, not what a header says."""
+    return uvicorn.Config(
+        application,
+        log_level="critical",  # uvicorn would print a traceback for each page that is open when the server stops
+        timeout_graceful_shutdown=1,
+        http="h11",
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+    )
 
 
 if __name__ == "__main__":

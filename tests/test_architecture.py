@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ORDER = ["lens", "probes", "steering", "evaluation"]
+ORDER = ["lens", "probes", "steering", "evaluation", "api"]
 ABILITY = "evaluation/ability.py"
 HOMES = {
     "transformer_lens": {"lens/model.py"},
     "olmo": {*(f"training/{name}.py" for name in ("recipe", "config", "build", "trainer", "export")), ABILITY},
     "olmo_data": {ABILITY},
-    "gradio": {"app.py", "probes/tokens_panel.py", *(f"{name}/panel.py" for name in ORDER)},
+    "gradio": {"app.py", "probes/tokens_panel.py", *(f"{name}/panel.py" for name in ORDER[:4])},
+    "fastapi": {"app.py"},
+    "starlette": {f"api/{name}.py" for name in ("bodies", "calls", "guard", "hosts")},
+    "uvicorn": {"app.py", "api/connection.py"},
     "sklearn": {"probes/fits.py", "evaluation/fit_scorer.py"},
     "concept_erasure": {"steering/methods/erase.py"},
     "aiohttp": {"evaluation/remote.py"},
