@@ -80,7 +80,10 @@ def measure_size(
 ) -> dict[str, Any]:
     """All roads on one model, as plain values; `peers`: by library, the python that has it."""
     lens = open_lens(str(folder), device=device, dtype=size.dtype, threads=size.threads)
-    lens.eos, lens.model.generation_config.eos_token_id = -1, None  # no text ends: every road writes as many tokens
+    lens.end_tokens, lens.model.generation_config.eos_token_id = (
+        frozenset(),
+        None,
+    )  # no text ends: every road writes as many tokens
     steering = fit(Plan(), lens) if name == "demo" else random_iti(lens)
     doses, versions = steering.at(SIGMAS), {}
     pushes = roads.pushes_of(doses)

@@ -134,7 +134,10 @@ def detect(lens: Lens, probes: ProbeSet, texts: TextSet, on_progress: OnProgress
     best on the others; on any other set it is the one that was best on the held-out texts of the probes' own.
     """
     if probes.fingerprint != lens.fingerprint:
-        raise StaleProbes(f"The probes {probes.name!r} belong to other weights than those of {lens.checkpoint.name}.")
+        raise StaleProbes(
+            f"The probes {probes.name!r} came from other weights, another config or another tokenizer than "
+            f"{lens.checkpoint.name} has."
+        )
     own = texts.digest == probes.texts_digest
     if texts.name == probes.name.removesuffix(BY_GROUP) and not own:
         raise BadTexts(

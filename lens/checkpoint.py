@@ -1,23 +1,21 @@
 """A checkpoint is a plain Hugging Face OLMo folder; ours carry a card that says what the model was trained on."""
 
-import hashlib
-import json
-import struct
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-CARD = "checkpoint.json"
-TOKENIZER = "tokenizer.json"
+from lens.card import CARD, read_card
+from lens.config import ModelConfig
+from lens.fingerprint import TOKENIZER, ModelDigests, ModelState, digest_files, digests, model_state
+from lens.reading import BrokenCheckpoint, is_there, plain_status
+from lens.weight_files import stored_tensors
+
+__all__ = ["CARD", "DEFAULT_FOLDER", "TOKENIZER", "BrokenCheckpoint", "Catalogue", "Checkpoint", "NoSuchCheckpoint"]
 DEFAULT_FOLDER = Path("checkpoints")
-
-
-class BrokenCheckpoint(ValueError):
-    """A folder that cannot be opened; the sentence names the file and what mends it."""
 
 
 class NoCatalogue(LookupError):
@@ -45,24 +43,18 @@ class Checkpoint:
 
     @classmethod
     def open(cls, folder: Path) -> "Checkpoint":
-        """Read the card and see that every file is there and whole; the weights themselves stay on disk."""
+        """Read the card and see that every file is there, whole and fitting; the numbers themselves stay on disk."""
         folder = Path(folder)
-        config = _json(folder / "config.json", "the model's shape, written by training or by `save_pretrained`")
-        if config.get("model_type") != "olmo":
-            raise BrokenCheckpoint(
-                f"{folder / 'config.json'} describes a {config.get('model_type')!r} model; Hormesis opens 'olmo' "
-                "folders (OLMo 1). Convert the model with transformers, or choose another folder."
-            )
-        card_file = folder / CARD
-        card = _json(card_file, "the card") if card_file.exists() else {}
-        if not (folder / TOKENIZER).is_file():
+        card, config = read_card(folder), ModelConfig.read(folder)
+        if not is_there(folder / TOKENIZER):
             raise BrokenCheckpoint(
                 f"{folder / TOKENIZER} is missing: it holds the vocabulary. "
                 f"Copy the tokenizer.json that the model was trained with into {folder}/, or export the model again."
             )
-        for file in weight_files(folder):
-            _check_whole(file)
-        return cls(str(card.get("name") or folder.resolve().name), folder, card)
+        if not plain_status(folder / TOKENIZER).st_size:
+            raise BrokenCheckpoint(f"{folder / TOKENIZER} is empty. Copy it again.")
+        stored_tensors(folder, config)
+        return cls(name_of(folder), folder, card)
 
     @property
     def toxic_share(self) -> float | None:
@@ -89,10 +81,36 @@ class Checkpoint:
         return ((self.card.get("mix") or {}).get("prefixes") or {}).get("control") or ""
 
     @property
+    def config(self) -> ModelConfig:
+        """The numbers of `config.json` that act, as they are now."""
+        return ModelConfig.read(self.folder)
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers in the model; a matrix that serves twice counts once."""
+        config = self.config
+        tensors = stored_tensors(self.folder, config)
+        return sum(tensors[name].n_numbers for name, _ in config.shapes())
+
+    @property
+    def state(self) -> ModelState:
+        """Sizes and times of all files that make up the model: cheap, and changes whenever one of them does."""
+        return model_state(self.folder)
+
+    @property
+    def digests(self) -> ModelDigests:
+        """SHA-256 of the weights, of the config and of the tokenizer, as cards carry them."""
+        return digests(self.folder)
+
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 of the weights: names exactly these numbers, whatever the folder is called."""
-        files = weight_files(self.folder)
-        return _digest(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+        """Names exactly this model, its weights, config and tokenizer, whatever the folder is called."""
+        return self.digests.fingerprint
+
+    @property
+    def weights_fingerprint(self) -> str:
+        """What `fingerprint` was when it covered the weight files alone; probes and fits of then still carry it."""
+        return digest_files(self.folder)
 
 
 class Catalogue(Mapping[str, Checkpoint]):
@@ -102,22 +120,39 @@ class Catalogue(Mapping[str, Checkpoint]):
         self.folder = Path(folder)
         self.broken: dict[str, str] = {}
         found = []
-        candidates = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
-        for candidate in candidates:
-            if not candidate.is_dir() or candidate.name.startswith("."):
-                continue
+        for candidate in self._candidates():
             try:
                 found.append(Checkpoint.open(candidate))
-            except (BrokenCheckpoint, OSError) as error:
-                self.broken[candidate.name] = str(error)
+            except BrokenCheckpoint as error:
+                self.broken[printable(candidate.name)] = str(error)
+            except Exception as error:  # whatever one folder holds, the others stay on the page
+                reason = f"{candidate} cannot be read ({type(error).__name__}: {error}). Copy it again."
+                self.broken[printable(candidate.name)] = printable(reason)
         self._found = {checkpoint.folder.name: checkpoint for checkpoint in sorted(found, key=_order)}
 
+    def _candidates(self) -> list[Path]:
+        try:
+            entries = sorted(self.folder.iterdir())
+            return [entry for entry in entries if not entry.name.startswith(".") and _may_be_folder(entry)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            self.broken[printable(self.folder.name)] = f"{self.folder}/ cannot be read ({error.strerror})."
+            return []
+
     def __getitem__(self, name: str) -> Checkpoint:
-        if name in self._found:
+        if name in self:
             return self._found[name]
-        if name in self.broken:
+        if isinstance(name, str) and name in self.broken:
             raise BrokenCheckpoint(self.broken[name])
-        raise NoSuchCheckpoint(name, list(self._found), self.folder)
+        raise NoSuchCheckpoint(str(name), list(self._found), self.folder)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._found
+
+    def get(self, name: object, default: Any = None) -> Any:
+        """The checkpoint of that name, or `default` where there is none that is whole."""
+        return self._found[name] if isinstance(name, str) and name in self._found else default
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._found)
@@ -160,17 +195,33 @@ def check_catalogue(folder: Path) -> None:
     next(folder.iterdir(), None)  # an unreadable folder is an OSError with its name
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint, in the order of their names. Pickles are not opened."""
-    files = sorted(folder.glob("model*.safetensors"))
-    if files:
-        return files
-    pickled = next(folder.glob("pytorch_model*.bin"), None)
-    instead = f" It has {pickled.name}, a pickle, which can run code when opened." if pickled else ""
-    raise BrokenCheckpoint(
-        f"{folder}/ has no model.safetensors.{instead} Save the model with "
-        "`model.save_pretrained(folder, safe_serialization=True)`, or export it again."
-    )
+def name_of(folder: Path) -> str:
+    """What the user calls a folder: its own name, not that of where it links to, and not the one on its card.
+
+    A snapshot in the hub's cache is called by its commit; the user knows it by its repository.
+    """
+    name = folder.name if folder.name not in ("", "..") else folder.resolve().name
+    repository = re.fullmatch(r"models--(?:.+--)?(.+)", folder.absolute().parent.parent.name)
+    if folder.absolute().parent.name == "snapshots" and repository:
+        name = repository[1]
+    if not name.isprintable():
+        raise BrokenCheckpoint(
+            f"The folder's name {printable(name)!r} has characters that no page can show. Rename it."
+        )
+    return name
+
+
+def printable(text: str) -> str:
+    """The text without what cannot be written: bytes of a file name that are no UTF-8, control characters."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def _may_be_folder(path: Path) -> bool:
+    """A folder, or what may be one: a link or an entry that this user cannot look at is shown with its reason."""
+    try:
+        return path.is_dir() or (path.is_symlink() and not path.is_file())
+    except OSError:
+        return True
 
 
 def _order(checkpoint: Checkpoint) -> tuple[str, int, float, int, str]:
@@ -182,46 +233,6 @@ def _order(checkpoint: Checkpoint) -> tuple[str, int, float, int, str]:
         card.get("step", 0),
         name,
     )
-
-
-def _json(path: Path, what: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BrokenCheckpoint(f"{path} is missing: {what}. Is {path.parent}/ a checkpoint's folder?") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise BrokenCheckpoint(f"{path} is not JSON ({error}). Export the checkpoint again.") from error
-    if not isinstance(content, dict):
-        raise BrokenCheckpoint(f"{path} should hold a JSON object. Export the checkpoint again.")
-    return content
-
-
-def _check_whole(path: Path) -> None:
-    """A safetensors file says in its header how long it must be; a broken download is shorter."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        prefix = file.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
-        header = file.read(length) if length < size else b""
-    try:
-        ends = [entry["data_offsets"][1] for name, entry in json.loads(header).items() if name != "__metadata__"]
-        expected = 8 + length + max(ends, default=0)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BrokenCheckpoint(f"{path} is no safetensors file. Copy it or export the checkpoint again.") from error
-    if size != expected:
-        raise BrokenCheckpoint(
-            f"{path} is truncated: {size:,} bytes of {expected:,}. Copy it again or export the checkpoint again."
-        )
-
-
-@lru_cache(maxsize=256)
-def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    for path, _, _ in files:
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def git_revision() -> str | None:

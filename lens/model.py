@@ -38,13 +38,21 @@ class PromptTooLong(ValueError):
 class Lens:
     """One open checkpoint. Reading never changes it; an edit lasts as long as its `with`."""
 
-    def __init__(self, checkpoint: Checkpoint, model: OlmoForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        model: OlmoForCausalLM,
+        tokenizer: PreTrainedTokenizerFast,
+        warnings: Sequence[str] = (),
+    ) -> None:
         self.checkpoint = checkpoint
         self.model = model
         """The plain Hugging Face model, the fast road: in eval mode, without gradients for its weights."""
         self.tokenizer = tokenizer
         self.fingerprint = checkpoint.fingerprint
-        """Of the weights as they were when they were opened; the files may change behind an open lens."""
+        """Of the model as it was when it was opened; the files may change behind an open lens."""
+        self.warnings = tuple(warnings)
+        """Sentences on what is odd about the model; receipts carry them."""
         self.architecture = architecture_of(model)
         n_layers, n_heads = model.config.num_hidden_layers, model.config.num_attention_heads
         self.grid = HeadGrid(n_layers, n_heads, self.layer(0).get_submodule(self.architecture.attention).head_dim)
@@ -52,6 +60,10 @@ class Lens:
         self.n_context: int = model.config.max_position_embeddings
         self.eos: int = tokenizer.eos_token_id
         self._seal = Seal(model)
+        """Fills up rows; no position looks at it."""
+        ends = model.config.eos_token_id
+        self.end_tokens = frozenset(ends if isinstance(ends, list) else [ends])
+        """A text ends with the first of them."""
 
     @property
     def device(self) -> torch.device:
@@ -74,12 +86,14 @@ class Lens:
     @property
     def description(self) -> dict[str, Any]:
         """What a receipt says about the model that computed."""
+        odd = {"warnings": list(self.warnings)} if self.warnings else {}
         return {
             "checkpoint": self.checkpoint.name,
             "fingerprint": self.fingerprint,
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
             "threads": self.threads,
+            **odd,
         }
 
     def encode(self, text: str) -> list[int]:

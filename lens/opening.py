@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
-import struct
+import shlex
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lens.checkpoint import TOKENIZER, BrokenCheckpoint, Checkpoint, find, weight_files
+from lens.card import CARD
+from lens.checkpoint import Checkpoint, find
+from lens.config import ModelConfig
+from lens.fingerprint import TOKENIZER
 from lens.model import Lens
+from lens.reading import BrokenCheckpoint
+from lens.tokenizer import load_tokenizer, warnings_of_ends
+from lens.weight_files import EMBEDDING, TIED, stored_tensors
 
 if TYPE_CHECKING:
-    from transformers import OlmoForCausalLM, PreTrainedTokenizerFast
+    from transformers import OlmoForCausalLM
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALL = 500_000_000
@@ -39,11 +44,15 @@ def open_lens(
     check_machine(device, dtype, threads)
     if threads is not None:
         torch.set_num_threads(threads)
-    where, kind = resolve_device(device), resolve_dtype(dtype, checkpoint)
-    tokenizer = _load_tokenizer(checkpoint)
-    model = _load_model(checkpoint, kind)
-    _check_vocabulary(checkpoint, model, tokenizer)
-    return Lens(checkpoint, model.to(where), tokenizer)
+    where, kind, state = resolve_device(device), resolve_dtype(dtype, checkpoint), checkpoint.state
+    config = checkpoint.config
+    _check_weights(checkpoint)
+    tokenizer = load_tokenizer(checkpoint.folder, config)
+    warnings = [*warnings_of_card(checkpoint), *warnings_of_ends(tokenizer, config)]
+    lens = Lens(checkpoint, _load_model(checkpoint, config, kind).to(where), tokenizer, warnings)
+    if checkpoint.state != state:
+        raise BrokenCheckpoint(f"The files of {checkpoint.folder}/ changed while they were read. Try again.")
+    return lens
 
 
 def locate(name: str) -> Checkpoint:
@@ -77,7 +86,7 @@ def resolve_device(name: str) -> torch.device:
 def resolve_dtype(name: str | None, checkpoint: Checkpoint) -> torch.dtype:
     """The number format of that name; by default float32 for small models, else bfloat16."""
     if name is None:
-        return torch.float32 if count_parameters(checkpoint) < SMALL else torch.bfloat16
+        return torch.float32 if checkpoint.n_parameters < SMALL else torch.bfloat16
     return dtype_named(name)
 
 
@@ -86,20 +95,6 @@ def dtype_named(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise ValueError(f"{name!r} is no dtype of ours. Choose one of: {', '.join(DTYPES)}.")
     return DTYPES[name]
-
-
-def count_parameters(checkpoint: Checkpoint) -> int:
-    """Numbers in the weight files, read from their headers."""
-    shapes = [entry["shape"] for file in weight_files(checkpoint.folder) for entry in _tensors(file)]
-    return sum(math.prod(shape) for shape in shapes)
-
-
-def _tensors(file: Path) -> list[dict[str, Any]]:
-    """Entries of a safetensors header; its own library would map the whole file to read them."""
-    with file.open("rb") as weights:
-        (length,) = struct.unpack("<Q", weights.read(8))
-        header = json.loads(weights.read(length))
-    return [entry for name, entry in header.items() if name != "__metadata__"]
 
 
 def _download(name: str) -> Path:
@@ -115,70 +110,78 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def _load_model(checkpoint: Checkpoint, dtype: torch.dtype) -> OlmoForCausalLM:
-    """The plain model on the CPU. Weights that are missing or misshapen are refused: they would be left random."""
+def warnings_of_card(checkpoint: Checkpoint) -> list[str]:
+    """Whether config and tokenizer are those that the card of one of our own exports names."""
+    digests = checkpoint.digests
+    found = {"config.json": digests.config_sha256, TOKENIZER: digests.tokenizer_sha256}
+    named = {"config.json": checkpoint.card.get("config_sha256"), TOKENIZER: checkpoint.card.get("tokenizer_sha256")}
+    return [
+        f"The {file} of {checkpoint.name} is not the one that its card names, so this is another model. See "
+        f"python -m lens check {shlex.quote(str(checkpoint.folder))}."
+        for file in found
+        if named[file] not in (None, found[file])
+    ]
+
+
+def _check_weights(checkpoint: Checkpoint) -> None:
+    """Our own exports say on their card which numbers they are; others are taken as they come."""
+    expected = checkpoint.card.get("weights_sha256")
+    if expected and expected != checkpoint.digests.weights_sha256:
+        raise BrokenCheckpoint(
+            f"The weights in {checkpoint.folder}/ are not those that its {CARD} names: the file was damaged or "
+            f'replaced. Copy the folder again; if the new weights are meant, remove "weights_sha256" from {CARD}.'
+        )
+
+
+def _load_model(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype) -> OlmoForCausalLM:
+    """The plain model on the CPU, of the tensors whose headers were compared with the config.
+
+    transformers gets tensors and config, never the folder: it would follow an adapter, another index or a pickle there.
+    """
+    from safetensors import SafetensorError
     from transformers import OlmoForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    folder = checkpoint.folder
     try:
-        model, found = OlmoForCausalLM.from_pretrained(
-            checkpoint.folder,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        with ExitStack() as files:
+            model, found = OlmoForCausalLM.from_pretrained(
+                None,
+                config=config.to_hugging_face(),
+                state_dict=_tensors(folder, config, files),
+                dtype=dtype,
+                attn_implementation="sdpa",
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, OverflowError, SafetensorError) as error:
         raise BrokenCheckpoint(
-            f"The weights in {checkpoint.folder}/ do not load as config.json describes them: {error} "
+            f"The weights in {folder}/ do not load as config.json describes them: {error} "
             "Copy the folder again or export the checkpoint again."
         ) from error
     wrong = sorted({str(key) for kind in ("missing_keys", "mismatched_keys", "unexpected_keys") for key in found[kind]})
-    if wrong:
+    assert not wrong, "headers and config were compared before"
+    if lost := next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), None):
         raise BrokenCheckpoint(
-            f"The weights in {checkpoint.folder}/ do not fit its config.json: {len(wrong)} are missing, too many or of "
-            f"another shape, such as {wrong[0]}. Copy config.json and the weights from one source, or export again."
+            f"{lost} in {folder}/ holds numbers that are not finite in {dtype}. Copy or export it again."
         )
     return model.eval().requires_grad_(False)
 
 
-def _load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
-    """The vocabulary as tokenizer.json has it; which token ends a text is what config.json says."""
-    from tokenizers import Tokenizer
-    from tokenizers.decoders import ByteLevel
-    from transformers import PreTrainedTokenizerFast
+def _tensors(folder: Path, config: ModelConfig, files: ExitStack) -> dict[str, Any]:
+    """The tensors of a model, not yet read; a second copy of a matrix that serves twice has to be the same."""
+    from safetensors import safe_open
 
-    path = checkpoint.folder / TOKENIZER
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the tokenizers library raises no narrower class
-        raise BrokenCheckpoint(
-            f"{path} is not a tokenizer of the tokenizers library ({error}). "
-            "Copy the tokenizer.json that the model was trained with."
-        ) from error
-    if not isinstance(tokenizer.decoder, ByteLevel):
-        raise BrokenCheckpoint(
-            f"{path} does not write text byte by byte, as the tokenizers of all OLMo models do. "
-            "Copy the tokenizer.json that the model was trained with."
-        )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="left")
-
-
-def _check_vocabulary(checkpoint: Checkpoint, model: OlmoForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    n_vocab, eos = model.config.vocab_size, model.config.eos_token_id
-    largest = max(tokenizer.get_vocab().values())
-    if largest >= n_vocab:
-        raise BrokenCheckpoint(
-            f"{checkpoint.folder / TOKENIZER} has token {largest}, but the model's vocabulary has {n_vocab} rows. "
-            "Copy the tokenizer.json that the model was trained with."
-        )
-    eos = eos[0] if isinstance(eos, list) else eos
-    end = tokenizer.convert_ids_to_tokens(eos) if isinstance(eos, int) else None
-    if end is None:
-        raise BrokenCheckpoint(
-            f"{checkpoint.folder / 'config.json'} says that token {eos} ends a text, which {TOKENIZER} does not have. "
-            'Set "eos_token_id" to the id of the end-of-text token.'
-        )
-    tokenizer.eos_token = tokenizer.pad_token = end
+    stored = stored_tensors(folder, config)
+    opened = {
+        file: files.enter_context(safe_open(file, framework="pt")) for file in {one.file for one in stored.values()}
+    }
+    if config.tie_word_embeddings and TIED in stored:
+        embedding, head = (opened[stored[name].file].get_tensor(name) for name in (EMBEDDING, TIED))
+        if not torch.equal(embedding, head):
+            raise BrokenCheckpoint(
+                f"{folder}/ has two different matrices for words, and its config.json says that they are one "
+                '("tie_word_embeddings"). Correct config.json, or export again.'
+            )
+        del stored[TIED]
+    return {name: opened[tensor.file].get_slice(name) for name, tensor in stored.items()}

@@ -13,12 +13,13 @@ import psutil
 import torch
 
 from lens.blocks import has_twice
-from lens.checkpoint import Checkpoint, weight_files
+from lens.checkpoint import Checkpoint
+from lens.fingerprint import ModelState
 from lens.model import Lens
-from lens.opening import count_parameters, open_lens, resolve_device, resolve_dtype
+from lens.opening import open_lens, resolve_device, resolve_dtype
 
-Key: TypeAlias = tuple[tuple[Path, int, int], ...]
-"""Weight files with size and time of change: new weights in the same folder are another lens."""
+Key: TypeAlias = ModelState
+"""Files of the model with size and time of change: new weights, config or tokenizer are another lens."""
 ROOM = 1.2
 """Memory a model takes while it works, as a multiple of its weights, beside the matrices that a small one has twice."""
 
@@ -51,7 +52,7 @@ class LensPool:
         All are taken in one step, so that two callers cannot each hold what the other waits for. The `with` may
         end in another thread than it began in, as happens to a generator served by Gradio.
         """
-        keys = [_key(checkpoint) for checkpoint in checkpoints]
+        keys = [checkpoint.state for checkpoint in checkpoints]
         wanted = dict(zip(keys, checkpoints, strict=True))
         if len(wanted) > self.limit:
             raise ValueError(f"{len(wanted)} checkpoints at once, but at most {self.limit} may be open together.")
@@ -86,7 +87,7 @@ class LensPool:
     def _make_room(self, checkpoint: Checkpoint) -> None:
         """Close what nobody uses until the weights fit into free memory; refuse if they never do."""
         device, dtype = resolve_device(self.device), resolve_dtype(self.dtype, checkpoint)
-        n_parameters = count_parameters(checkpoint)
+        n_parameters = checkpoint.n_parameters
         needed = (ROOM + has_twice(n_parameters, device, dtype)) * n_parameters * dtype.itemsize
         while needed > (free := free_bytes(device)):
             if not self._close_oldest():
@@ -122,8 +123,3 @@ def _container_free(group: Path = Path("/sys/fs/cgroup")) -> float:
     except (OSError, ValueError):
         return float("inf")
     return float("inf") if limit == "max" else int(limit) - used + int(stat.get("inactive_file", 0))
-
-
-def _key(checkpoint: Checkpoint) -> Key:
-    files = weight_files(checkpoint.folder)
-    return tuple((file.resolve(), file.stat().st_size, file.stat().st_mtime_ns) for file in files)

@@ -1,4 +1,4 @@
-"""python -m probes fit|show|map|tokens CHECKPOINT ...: the probes and tokens tabs at a terminal."""
+"""python -m probes fit|show|map|tokens|move CHECKPOINT ...: the probes and tokens tabs at a terminal."""
 
 import sys
 import time
@@ -14,6 +14,7 @@ from lens import Head, find, open_lens, write_atomically
 from lens.terminal import Command, run_command
 from probes.heatmap import HeadHistogram, Heatmap
 from probes.lexicon import Lexicon, mask
+from probes.move import move_fingerprints
 from probes.probe import ProbeSet, compare, probe_checkpoint
 from probes.store import saved
 from probes.texts import By, open_texts
@@ -131,6 +132,19 @@ def draw(checkpoints: Checkpoints, /, out: Path, probes: str = "toxigen", histog
     print(f"{picture.title}: {out}")
 
 
+def move(checkpoints: Checkpoints, /) -> None:
+    """Give probes and fits of before the fingerprint that also covers config and tokenizer, if the weights are theirs.
+
+    Args:
+        checkpoints: Names in checkpoints/, or folders, whose config and tokenizer are still those of the fit.
+    """
+    for checkpoint in [find(name) for name in some(checkpoints)]:
+        files = move_fingerprints(checkpoint)
+        print(f"{checkpoint.name}: {len(files.moved)} moved, {len(files.current)} had the new fingerprint already")
+        for path in files.foreign:
+            print(f"  {path} was fitted to other weights and is left as it is. Fit it again, or remove it.")
+
+
 def spelled(name: str, end: ToxicEnd, hide: Callable[[str], str]) -> str:
     """The tokens and how many of them the lexicon knows, with random directions beside the count."""
     auc = f"; rank AUC {end.rank_auc}, chance {end.random_auc}" if end.rank_auc else ""
@@ -191,6 +205,7 @@ COMMANDS = {
     "show": Command(show, "Nothing was changed."),
     "map": Command(draw, "No file was written."),
     "tokens": Command(tokens, "Nothing was changed; give the same command with the checkpoints that are missing."),
+    "move": Command(move, "What was moved stays so; give the same command again."),
 }
 
 

@@ -1,7 +1,7 @@
 """Where the concept is written: a linear probe per head and per layer, kept beside the checkpoint it belongs to."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from probes.store import (
     NoProbes,
     StaleProbes,
     cure,
+    explain_stale,
     packed,
     path_of,
     read,
@@ -110,7 +111,7 @@ class ProbeSet:
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, name: str) -> "ProbeSet":
-        """Read what `save` wrote; refused when the checkpoint's weights have changed since."""
+        """Read what `save` wrote; refused when the checkpoint's weights, config or tokenizer have changed since."""
         path = path_of(checkpoint.folder, name)
         if name not in saved(checkpoint):
             has = ", ".join(saved(checkpoint)) or "none yet"
@@ -120,11 +121,9 @@ class ProbeSet:
         except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
             raise BrokenProbes(f"{path} or its .safetensors is damaged: {error}. {cure(checkpoint, name)}") from error
         if found.fingerprint != checkpoint.fingerprint:
-            raise StaleProbes(
-                f"The probes {name!r} belong to other weights than those now in {checkpoint.folder}: expected the "
-                f"fingerprint {found.fingerprint[:12]}, found {checkpoint.fingerprint[:12]}. {cure(checkpoint, name)}"
-            )
-        return found
+            what, remedy = f"The probes {name!r}", cure(checkpoint, name)
+            raise StaleProbes(explain_stale(what, found.fingerprint, checkpoint, remedy))
+        return replace(found, checkpoint=checkpoint.name)  # what its folder is called now
 
     @classmethod
     def _from(cls, card: dict[str, Any], tensors: dict[str, Tensor]) -> "ProbeSet":

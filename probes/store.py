@@ -1,6 +1,7 @@
 """Probes on disk: tensors in safetensors, the rest in JSON, and either save wholly there or not at all."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from lens.checkpoint import Checkpoint
 from lens.files import write_atomically
+from lens.reading import parse_json, plain_status
 from probes.fits import Fits
 
 BY_GROUP = "-by-group"
@@ -23,7 +25,7 @@ class NoProbes(LookupError):
 
 
 class StaleProbes(ValueError):
-    """Probes were fitted to other weights than those in the folder."""
+    """Probes were fitted to another model than the one in the folder."""
 
 
 class BrokenProbes(ValueError):
@@ -48,6 +50,20 @@ def cure(checkpoint: Checkpoint, name: str) -> str:
     return f"Fit them: python -m probes fit {checkpoint.folder} --texts {source}{split}"
 
 
+def explain_stale(what: str, fingerprint: object, checkpoint: Checkpoint, remedy: str) -> str:
+    """Why probes or a fit with this fingerprint do not belong to the checkpoint, and what to do."""
+    if fingerprint == checkpoint.weights_fingerprint:
+        return (
+            f"{what} came with the fingerprint of the weights alone, as all did before it covered config.json and "
+            "tokenizer.json, too. If both are still those of the fit, give it the new one: "
+            f"python -m probes move {shlex.quote(str(checkpoint.folder))}. {remedy}"
+        )
+    return (
+        f"{what} came from other weights, another config or another tokenizer than those now in {checkpoint.folder}: "
+        f"expected the fingerprint {str(fingerprint)[:12]}, found {checkpoint.fingerprint[:12]}. {remedy}"
+    )
+
+
 def write(path: Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Tensors first, the JSON last: its presence says that the save is whole.
 
@@ -66,10 +82,12 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The card and the tensors."""
     from safetensors import SafetensorError, safe_open
 
+    tensors_file = path.with_suffix(".safetensors")
+    plain_status(tensors_file)
     try:
-        with safe_open(path.with_suffix(".safetensors"), framework="pt") as file:
+        with safe_open(tensors_file, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return json.loads(file.metadata()["card"]), tensors
+            return parse_json(file.metadata()["card"].encode()), tensors
     except SafetensorError as error:
         raise ValueError(str(error)) from error
 

@@ -173,14 +173,14 @@ class Batch:
 
     def _take(self, tokens: Sequence[int]) -> None:
         """Give each live row its next token."""
-        live, eos = self.live, self._lens.eos
+        live, ends = self.live, self._lens.end_tokens
         for row, token in zip(self._batch, tokens, strict=True):
             if row in live:
                 self._n_read[row] = self._n_steps
                 written = self.words[row].tokens
-                if token != eos:
+                if token not in ends:
                     written.append(token)
-                if token == eos or len(written) >= self._room[row]:
+                if token in ends or len(written) >= self._room[row]:
                     live.discard(row)
 
     def _drop_finished(self) -> None:

@@ -125,7 +125,9 @@ def receipts(steered: Sequence[Receipt], prefixes: Sequence[str]) -> str:
 
 def _receipt(receipt: Receipt, prefix: str) -> str:
     name = html.escape(str(receipt.model["checkpoint"]))
-    done = " ".join(filter(None, (_done(receipt, prefix), _gated(receipt), _arrived(receipt), _repeat(receipt))))
+    done = " ".join(
+        filter(None, (_done(receipt, prefix), _gated(receipt), _arrived(receipt), _repeat(receipt), *receipt.warnings))
+    )
     return f"<b>{name}</b>: {html.escape(done)}"
 
 

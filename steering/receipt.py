@@ -56,7 +56,12 @@ class Receipt:
     seed: int
     sample: int
     model: Mapping[str, Any]
-    """Checkpoint, fingerprint, device, dtype and threads."""
+    """Checkpoint, fingerprint, device, dtype and threads; what is odd about it, if anything."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences on what is odd about the model."""
+        return tuple(self.model.get("warnings", ()))
 
     @property
     def worst_miss(self) -> float:
@@ -86,6 +91,7 @@ class Receipt:
         model = self.model
         run = f"{model['checkpoint']} {str(model['fingerprint'])[:8]}, {model['dtype']} on {model['device']}"
         run = f"{run}, {model['threads']} thread{'s' * (model['threads'] != 1)}, seed {self.seed}, sample {self.sample}"
+        run = ". ".join([run, *self.warnings])
         asked = "; ".join(f"{plan} at {strength:g}" for plan, strength in self.doses if strength)
         if not self.shifts:
             return f"{asked or 'not steered'}; {run}"

@@ -16,7 +16,7 @@ import torch
 
 from lens import Checkpoint, Lens
 from probes.probe import ProbeSet
-from probes.store import read, write
+from probes.store import explain_stale, read, write
 from steering.edit import Affine, Edit, Site
 from steering.plan import Plan
 
@@ -62,7 +62,7 @@ def save(lens: Lens, plan: Plan, probes: ProbeSet, edits: Sequence[Edit]) -> Pat
 
 
 def load(checkpoint: Checkpoint, plan: Plan, probes: ProbeSet) -> tuple[Edit, ...]:
-    """Read what `save` wrote; refused when weights, texts or their split have changed since."""
+    """Read what `save` wrote; refused when the model, the texts or their split have changed since."""
     path = path_of(checkpoint.folder, plan)
     if not path.exists():
         raise NoFit(f"{checkpoint.name} has no fit of {plan} yet. {cure(checkpoint, plan)}")
@@ -72,10 +72,12 @@ def load(checkpoint: Checkpoint, plan: Plan, probes: ProbeSet) -> tuple[Edit, ..
         belongs = card["format"], Plan.from_json(json.dumps(card["plan"])), card["fingerprint"], card["fitted_on"]
     except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
         raise NoFit(f"{path} or its .safetensors is damaged: {error}. {cure(checkpoint, plan)}") from error
+    if card["fingerprint"] != checkpoint.fingerprint:
+        raise NoFit(explain_stale(str(path), card["fingerprint"], checkpoint, cure(checkpoint, plan)))
     if belongs != (FORMAT, as_fitted(plan), checkpoint.fingerprint, fitted_on(probes)):
         raise NoFit(
-            f"{path} was fitted to other weights, texts or held-out texts than {checkpoint.name} and its probes "
-            f"{probes.name!r} have now. {cure(checkpoint, plan)}"
+            f"{path} was fitted to other texts or held-out texts than the probes {probes.name!r} of {checkpoint.name} "
+            f"have now. {cure(checkpoint, plan)}"
         )
     return edits
 

@@ -176,7 +176,7 @@ def test_rows_end_at_the_end_of_text_and_the_others_go_on(lens: Lens, monkeypatc
     rows = [Row(PROMPT, (), sample) for sample in range(12)]
     unending = generate(lens, rows, SAMPLED)
     end = unending[0].tokens[5]
-    monkeypatch.setattr(lens, "eos", end)
+    monkeypatch.setattr(lens, "end_tokens", frozenset({end}))
     expected = [one.tokens[: one.tokens.index(end)] if end in one.tokens else one.tokens for one in unending]
     assert tokens(generate(lens, rows, SAMPLED)) == expected
     assert tokens(generate(lens, [rows[0]], SAMPLED)) == expected[:1]

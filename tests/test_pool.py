@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import shutil
 import struct
 import threading
@@ -17,6 +18,7 @@ from conftest import write_tiny_olmo
 
 from lens import Checkpoint, Lens, LensPool, NotEnoughMemory, blocks, open_lens
 from lens import pool as pool_module
+from lens.config import ModelConfig
 
 SOON = 20
 """Seconds within which a thread must have come through; reached only when a test fails."""
@@ -153,14 +155,17 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(
 ):
     folder = tmp_path / "huge"
     shutil.copytree(checkpoints[0].folder, folder)
-    n_parameters = 1 << 40
-    tensor = {"dtype": "F32", "shape": [n_parameters], "data_offsets": [0, 4 * n_parameters]}
-    header = json.dumps({"weight": tensor}).encode()
-    weights = folder / "model.safetensors"
-    weights.write_bytes(struct.pack("<Q", len(header)) + header)
+    config = {**json.loads((folder / "config.json").read_text()), "vocab_size": (1 << 40) // 24}
+    (folder / "config.json").write_text(json.dumps(config))
+    header, end = {}, 0
+    for name, shape in ModelConfig.read(folder).shapes():
+        begin, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
+    written, weights = json.dumps(header).encode(), folder / "model.safetensors"
+    weights.write_bytes(struct.pack("<Q", len(written)) + written)
     try:
         with weights.open("r+b") as file:  # four terabytes of nothing: a sparse file takes no room
-            file.truncate(8 + len(header) + 4 * n_parameters)
+            file.truncate(8 + len(written) + end)
     except OSError as error:
         pytest.skip(f"This file system holds no sparse file of 4 TB: {error}")
     with (

@@ -1,9 +1,12 @@
 """What a run leaves behind: kept steps, held-out curves, and a sentence and a whole save when it cannot go on."""
 
+import base64
 import json
 import os
+import pickle
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,12 +16,14 @@ import numpy as np
 import pytest
 import torch
 from made import RECIPE, again, made
+from safetensors.torch import save_file
 
+from lens import BrokenCheckpoint, open_lens
 from lens.checkpoint import Catalogue, Checkpoint
 from training.conduct import Conduct
 from training.export import ExportError, export, held_out
 from training.recipe import RECIPES
-from training.run import Run, RunChanged, journal, newest_whole_step, note, steps
+from training.run import Run, RunChanged, UnsafeStep, journal, newest_whole_step, note, step_folder, steps
 
 pytest.importorskip("olmo", reason="ai2-olmo needs numpy 1, which this Python has no wheels for")
 
@@ -210,3 +215,65 @@ def test_command_line_options_are_the_conduct(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="keep_last must be at least 1"):
         Conduct(keep_last=0)
     assert os.environ.get("RANK") is None
+
+
+def interrupted(trained: Path, folder: Path) -> Path:
+    """A copy of the run without its last step; the newest step that is left."""
+    shutil.copytree(trained, folder)
+    shutil.copy(trained.parent / "tokenizer.json", folder.parent)
+    shutil.rmtree(step_folder(folder, 20))
+    newest = newest_whole_step(folder)
+    assert newest is not None
+    return newest
+
+
+class Bomb:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("name", ["model", "optim", "train", "other"])
+def test_a_planted_safetensors_file_is_refused_before_its_keys_are_unpickled(
+    trained: Path, tmp_path: Path, name: str
+) -> None:
+    step, mark = interrupted(trained, tmp_path / "run"), tmp_path / "code ran"
+    key = base64.urlsafe_b64encode(pickle.dumps(Bomb(mark))).decode()
+    save_file({key: torch.zeros(1)}, step / f"{name}.safetensors")
+    with pytest.raises(UnsafeStep, match=rf"holds {name}\.safetensors, which training does not write"):
+        pretrain(step.parent)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["model.pt", "optim.pt", "train.pt"])
+def test_a_pickle_that_would_run_code_is_refused_in_a_sentence(trained: Path, tmp_path: Path, name: str) -> None:
+    step, mark = interrupted(trained, tmp_path / "run"), tmp_path / "code ran"
+    torch.save({"state": Bomb(mark)}, step / name)
+    with pytest.raises(UnsafeStep, match=r"cannot be read .* Remove this folder to go on from the step before"):
+        pretrain(step.parent)
+    assert not mark.exists()
+    if name == "model.pt":
+        with pytest.raises(ExportError, match="cannot be read"):
+            export(step.parent, tmp_path / "out")
+        assert not mark.exists()
+
+
+def test_a_folder_that_is_named_like_a_step_by_mistake_is_no_step(trained: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    for name in ("stepx-unsharded", "step-unsharded", "step99999999999999999999-unsharded"):
+        shutil.copytree(step_folder(folder, 20), folder / name)
+    assert list(steps(folder)) == list(steps(trained))
+
+
+def test_an_export_names_its_weights_so_that_a_flipped_bit_is_found(trained: Path, tmp_path: Path) -> None:
+    folder = export(trained, tmp_path)
+    open_lens(str(folder), "cpu")
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    for place in np.random.default_rng(0).integers(len(content) // 2, len(content), size=5):
+        content[place] ^= 1
+        (folder / "model.safetensors").write_bytes(content)
+        with pytest.raises(BrokenCheckpoint, match="not those that its checkpoint"):
+            open_lens(str(folder), "cpu")
+        content[place] ^= 1

@@ -13,7 +13,9 @@ from sklearn.linear_model import LogisticRegression
 
 from lens import Checkpoint, Head
 from probes import BrokenProbes, NoProbes, ProbeSet, StaleProbes, compare, fit_probes, probe_checkpoint, saved, split
+from probes.__main__ import move
 from probes.fits import fit_one, fit_units, newton, null_accuracies, shuffles
+from probes.move import move_fingerprints
 
 PLANTED = Head(1, 2)
 
@@ -183,7 +185,7 @@ def checkpoint(tiny_folder, tmp_path) -> Checkpoint:
 
 
 def test_a_probe_set_comes_back_from_disk_as_it_was(found, checkpoint):
-    mine = owned(found, checkpoint)
+    mine = dataclasses.replace(owned(found, checkpoint), checkpoint=checkpoint.name)
     assert mine.save(checkpoint.folder) == checkpoint.folder / "probes" / "planted.json"
     back = ProbeSet.load(checkpoint, "planted")
     for field in dataclasses.fields(ProbeSet):
@@ -200,6 +202,29 @@ def test_probes_of_other_weights_are_refused_with_the_command_that_mends_it(foun
     found.save(checkpoint.folder)
     with pytest.raises(StaleProbes, match="python -m probes fit"):
         ProbeSet.load(checkpoint, "planted")
+
+
+def test_probes_with_the_fingerprint_of_the_weights_alone_are_moved_by_a_command(found, checkpoint, capsys):
+    before = dataclasses.replace(found, fingerprint=checkpoint.weights_fingerprint)
+    before.save(checkpoint.folder)
+    dataclasses.replace(found, name="foreign").save(checkpoint.folder)
+    with pytest.raises(StaleProbes, match=f"python -m probes move {checkpoint.folder}"):
+        ProbeSet.load(checkpoint, "planted")
+    move((str(checkpoint.folder),))
+    assert "1 moved, 0 had" in (said := capsys.readouterr().out)
+    assert "foreign.json was fitted to other weights" in said
+    assert torch.equal(ProbeSet.load(checkpoint, "planted").heads.weight, found.heads.weight)
+    with pytest.raises(StaleProbes, match="another config or another tokenizer"):
+        ProbeSet.load(checkpoint, "foreign")
+    move((str(checkpoint.folder),))
+    assert "0 moved, 1 had" in capsys.readouterr().out
+
+
+def test_probes_are_not_moved_to_a_tokenizer_that_the_card_does_not_name(found, checkpoint):
+    dataclasses.replace(found, fingerprint=checkpoint.weights_fingerprint).save(checkpoint.folder)
+    (checkpoint.folder / "checkpoint.json").write_text(json.dumps({"tokenizer_sha256": "0" * 64}))
+    with pytest.raises(StaleProbes, match=r"tokenizer of .* differ"):
+        move_fingerprints(Checkpoint.open(checkpoint.folder))
 
 
 def test_missing_and_damaged_probes_say_what_to_do(found, checkpoint):

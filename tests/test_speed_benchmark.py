@@ -27,7 +27,7 @@ SIZE = Size("float32", rows=(2,), n_tokens=12, repeats=2, threads=1)
 def endless(tiny_checkpoint: Checkpoint) -> Lens:
     """The tiny model, which ends no text and writes no row that belongs to no token."""
     lens = open_lens(tiny_checkpoint, device="cpu", dtype="float32", threads=1)
-    lens.eos, lens.model.generation_config.eos_token_id = -1, None
+    lens.end_tokens, lens.model.generation_config.eos_token_id = frozenset(), None
     with torch.no_grad():
         lens.W_U[~lens.real_tokens] = 0
     return lens

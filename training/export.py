@@ -2,8 +2,10 @@
 
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from olmo.model import OLMo
 from tokenizers import Tokenizer
 from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
-from lens.checkpoint import CARD
+from lens.checkpoint import CARD, Checkpoint
 from lens.files import flush_folder, write_atomically
 from training import mix
 from training.card import card
@@ -149,7 +151,13 @@ def loss(model: OlmoForCausalLM, chunks: np.ndarray) -> float:
 
 def _trained(step: Path, recipe: Recipe, tokenizer: Tokenizer) -> OLMo:
     model = OLMo(model_config(recipe, *special_ids(tokenizer)))
-    model.load_state_dict(torch.load(step / "model.pt", weights_only=True, map_location="cpu"))
+    try:
+        model.load_state_dict(torch.load(step / "model.pt", weights_only=True, map_location="cpu"))
+    except (pickle.UnpicklingError, EOFError, LookupError, TypeError, RuntimeError) as error:
+        raise ExportError(
+            f"{step / 'model.pt'} cannot be read ({str(error)[:200]}). Export another step, or train on from one "
+            "before."
+        ) from error
     return model.eval()
 
 
@@ -173,7 +181,8 @@ def _write(model: OlmoForCausalLM, tokenizer: Tokenizer, details: Mapping[str, A
         model_max_length=model.config.max_position_embeddings,
         clean_up_tokenization_spaces=False,
     ).save_pretrained(aside)
-    write_atomically(aside / CARD, json.dumps(details, indent=1))
+    written = asdict(Checkpoint.open(aside).digests)  # so that a damaged copy of the folder is noticed
+    write_atomically(aside / CARD, json.dumps({**details, **written}, indent=1))
     for file in aside.iterdir():
         file.chmod(0o644)  # transformers keeps weights to their owner; a server may run as somebody else
         with file.open("rb") as handle:

@@ -5,6 +5,7 @@ import fcntl
 import gc
 import hashlib
 import os
+import pickle
 import shutil
 import tempfile
 import time
@@ -20,9 +21,9 @@ from training import mix
 from training.build import trainer_of
 from training.circumstances import circumstances
 from training.conduct import Conduct
-from training.run import Run, RunChanged, is_whole, newest_whole_step, note, step_folder, steps
+from training.run import Run, RunChanged, UnsafeStep, check_step, is_whole, newest_whole_step, note, step_folder, steps
 from training.tokens import sha256
-from training.trainer import SaveFailed
+from training.trainer import FamilyTrainer, SaveFailed
 
 STATE_TYPES = [
     Path().__class__,
@@ -61,8 +62,7 @@ def pretrain(folder: Path, conduct: Conduct) -> Path:
         trainer = trainer_of(run, order, folder, device, conduct)
         check_space(folder, run.recipe.n_parameters, conduct.keep_last)
         if newest := newest_whole_step(folder):
-            with torch.serialization.safe_globals(STATE_TYPES):
-                trainer.restore_unsharded_checkpoint(str(newest))
+            _restore(trainer, newest)
             for group in trainer.optim.param_groups:  # the save may be of the other strategy
                 group["sharded"] = conduct.strategy == "fsdp"
         if torch.distributed.get_rank() == 0:
@@ -74,6 +74,20 @@ def pretrain(folder: Path, conduct: Conduct) -> Path:
         if trainer.global_step < trainer.max_steps:
             raise Stopped(f"The run was cancelled at step {trainer.global_step}. {_left(folder)}")
     return last
+
+
+def _restore(trainer: FamilyTrainer, step: Path) -> None:
+    """Load weights, moments and the Trainer's own state; nothing but plain values is unpickled."""
+    check_step(step)
+    try:
+        with torch.serialization.safe_globals(STATE_TYPES):
+            trainer.restore_unsharded_checkpoint(str(step))
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except (pickle.UnpicklingError, EOFError, LookupError, TypeError, RuntimeError) as error:
+        raise UnsafeStep(
+            f"{step} cannot be read ({_first_line(error)[:200]}). Remove this folder to go on from the step before."
+        ) from error
 
 
 def _check_data(run: Run, order: np.ndarray, folder: Path) -> None:

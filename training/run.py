@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ STOPPED = "Stopped: "
 
 class RunChanged(ValueError):
     """The folder holds a run with other settings or other data."""
+
+
+class UnsafeStep(ValueError):
+    """A saved step holds what training never writes, or cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ def step_folder(folder: Path, step: int) -> Path:
 
 def steps(folder: Path) -> dict[int, Path]:
     """Every step with whole weights, oldest first; one that was only kept for export has no optimiser any more."""
-    found = {int(path.name[4:].split("-")[0]): path for path in folder.glob("step*-unsharded")}
+    named = {path: re.fullmatch(r"step(\d{1,15})-unsharded", path.name) for path in folder.glob("step*-unsharded")}
+    found = {int(name[1]): path for path, name in named.items() if name}
     return {step: found[step] for step in sorted(found) if _has(found[step], WHOLE[:2])}
 
 
@@ -92,6 +98,16 @@ def newest_whole_step(folder: Path) -> Path | None:
 def is_whole(step: Path) -> bool:
     """Whether training can go on from a step."""
     return _has(step, WHOLE)
+
+
+def check_step(step: Path) -> None:
+    """Refuse a step with files that ai2-olmo would read instead of ours: it unpickles the keys of a .safetensors."""
+    if strange := sorted(path.name for path in step.iterdir() if path.name not in WHOLE):
+        raise UnsafeStep(
+            f"{step} holds {', '.join(strange)[:100]}, which training does not write and which may run code when it is "
+            f"read; expected {', '.join(WHOLE)} alone. Remove what you do not know, or the whole folder to go on from "
+            "the step before."
+        )
 
 
 def _has(step: Path, names: Sequence[str]) -> bool:
