@@ -59,11 +59,11 @@ class Lens:
         self.d_model: int = model.config.hidden_size
         self.n_context: int = model.config.max_position_embeddings
         self.eos: int = tokenizer.eos_token_id
-        self._seal = Seal(model)
         """Fills up rows; no position looks at it."""
         ends = model.config.eos_token_id
         self.end_tokens = frozenset(ends if isinstance(ends, list) else [ends])
         """A text ends with the first of them."""
+        self._seal = Seal(model)
 
     @property
     def device(self) -> torch.device:

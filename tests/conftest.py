@@ -71,10 +71,10 @@ def write_tiny_olmo(folder: Path, seed: int = 0, **changes: object) -> Path:
 
 
 def spoil(folder: Path, name: str) -> Path:
-    """The same folder, one number of that weight no number any more."""
+    """The same folder, numbers of that weight so large that what is computed with them is no number."""
     file = folder / "model.safetensors"
     weights = load_file(file)
-    weights[name][0, 0] = torch.nan
+    weights[name][0] = torch.finfo(torch.float32).max
     save_file(weights, file, metadata={"format": "pt"})
     return folder
 
