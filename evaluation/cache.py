@@ -40,7 +40,13 @@ class ScoreCache:
 
     def __init__(self, path: Path, scorer: str, version: str) -> None:
         self.path, self.key = Path(path), (scorer, version)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BrokenCache(
+                f"Scores cannot be kept in {self.path}: {error.strerror}. Name another file (--cache FILE), or keep "
+                "none (--cache none)."
+            ) from error
         with self._open() as database:
             database.execute(TABLE)
 

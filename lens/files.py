@@ -2,12 +2,17 @@
 
 import atexit
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
+
+
+class NotWritable(OSError):
+    """A result has no place to go; the sentence names it."""
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -27,6 +32,36 @@ def write_atomically(path: Path, data: bytes | str) -> None:
             os.unlink(aside)
         raise
     flush_folder(path.parent)
+
+
+def check_folder(folder: Path, what: str | None = None) -> None:
+    """Refuse a folder that cannot be written to, or made, before the work whose result goes there."""
+    try:
+        there = _nearest(Path(folder))
+        if not os.access(there, os.W_OK):
+            raise PermissionError(errno.EACCES, "permission denied, or a disk that can only be read")
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise NotWritable(f"{what or folder} cannot be written to: {error.strerror}. Choose another folder.") from error
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file that cannot be written, or written anew, before the work whose result goes there."""
+    if Path(path).is_dir():
+        raise NotWritable(f"{path} is a folder. Give the name of the file to write.")
+    check_folder(Path(path).parent)
+    with contextlib.suppress(FileNotFoundError):
+        os.lstat(path)  # a name may be too long
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    try:
+        os.lstat(folder)
+    except FileNotFoundError:
+        return _nearest(folder.parent)
+    return folder
 
 
 def to_download(name: str, content: bytes) -> str:

@@ -13,6 +13,7 @@ import torch
 from lens.card import CARD
 from lens.checkpoint import Checkpoint, find
 from lens.config import ModelConfig
+from lens.files import check_folder
 from lens.fingerprint import TOKENIZER
 from lens.model import Lens
 from lens.reading import BrokenCheckpoint
@@ -99,11 +100,13 @@ def dtype_named(name: str) -> torch.dtype:
 
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
     except (HfHubHTTPError, OSError) as error:
+        check_folder(Path(HF_HUB_CACHE), f"The cache of the Hugging Face hub, {HF_HUB_CACHE} (HF_HOME),")
         raise HubUnreachable(
             f"{name} is no folder here and could not be fetched from the Hugging Face hub ({type(error).__name__}). "
             "Check the name and the connection, or download it elsewhere and give its folder."

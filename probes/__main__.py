@@ -11,6 +11,8 @@ import numpy as np
 import tyro
 
 from lens import Head, find, open_lens, write_atomically
+from lens.files import check_file, check_folder
+from lens.opening import check_machine, locate
 from lens.terminal import Command, run_command
 from probes.heatmap import HeadHistogram, Heatmap
 from probes.lexicon import Lexicon, mask
@@ -52,11 +54,14 @@ def fit(
         dtype: float32 or bfloat16; float32 for small models unless told.
         threads: CPU threads.
     """
-    some(checkpoints)
+    check_machine(device, dtype, threads)
+    opened = [locate(name) for name in some(checkpoints)]
+    for checkpoint in opened:
+        check_folder(checkpoint.folder / "probes")
     text_set = open_texts(texts, rule, name, classes)
     print(f"{text_set.name}: {len(text_set):,} texts, larger class {text_set.majority:.3f} ({text_set.rule})")
     done = []
-    for checkpoint in checkpoints:
+    for checkpoint in opened:
         lens, started = open_lens(checkpoint, device=device, dtype=dtype, threads=threads), time.monotonic()
         done.append(probe_checkpoint(lens, text_set, held_out, seed, by, on_progress=progress))
         print(f"\r{summary(done[-1])}\n  {time.monotonic() - started:.0f} s on {lens.device}")
@@ -100,6 +105,7 @@ def tokens(
         unmasked: Show words of the lexicon in full.
         device: auto, cpu, cuda or mps.
     """
+    check_machine(device, None, None)
     listed = Lexicon.read(lexicon) if lexicon else Lexicon.builtin()
     for name in some(checkpoints):
         lens = open_lens(name, device=device)
@@ -119,16 +125,17 @@ def draw(checkpoints: Checkpoints, /, out: Path, probes: str = "toxigen", histog
     """
     if len(some(checkpoints)) > 2:
         raise ValueError(f"A map shows one checkpoint, or the difference of two; got {len(checkpoints)}.")
+    kinds = (".png", ".svg") if histogram else (".png", ".svg", ".csv", ".json")
+    if out.suffix not in kinds:
+        raise ValueError(f"{out} should end in {', '.join(kinds[:-1])} or {kinds[-1]}.")
+    check_file(out)
     sets = [ProbeSet.load(find(name), probes) for name in checkpoints]
     picture: HeadHistogram | Heatmap
     if histogram:
         picture = HeadHistogram.of(*sets)
     else:
         picture = Heatmap.of(sets[0]) if len(sets) == 1 else Heatmap.difference(sets[0], sets[1])
-    export = getattr(picture, f"to_{out.suffix.removeprefix('.')}", None)
-    if export is None:
-        raise ValueError(f"{out} should end in {'.png or .svg' if histogram else '.png, .svg, .csv or .json'}.")
-    write_atomically(out, export())
+    write_atomically(out, getattr(picture, f"to_{out.suffix.removeprefix('.')}")())
     print(f"{picture.title}: {out}")
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import tyro
 
 from lens import Lens, open_lens
+from lens.opening import check_machine, locate
 from lens.terminal import Command, progress, run_command
 from probes.lexicon import Lexicon, mask
 from probes.texts import open_texts
@@ -85,6 +86,7 @@ def generate(
         seed: Of the words, and of random directions.
         machine: What it is computed on.
     """
+    machine.check()
     plan, sampling = choice(seed), Sampling(temperature, top_p, max_tokens, seed)
     asked, others = strengths_for(plan, sigmas, nats), [planned(word, plan) for word in also]
     beginnings = [*prompt, *(prompts_from(prompts) if prompts else ())]
@@ -121,6 +123,7 @@ def calibrate(
         seed: Of random directions.
         machine: What it is computed on.
     """
+    machine.check()
     plan, prose = choice(seed), text_of(text) if text else None
     progress(f"Opening {checkpoint}")
     lens = machine.open(checkpoint)
@@ -150,11 +153,13 @@ def fit(
         machine: What it is computed on.
     """
     plan = choice()
+    machine.check()
+    located = locate(checkpoint)
+    if not can_keep(located):
+        raise ValueError(f"{located.folder} cannot be written, so no fit can be kept there. Copy it first.")
     text_set = open_texts(texts, rule, plan.probes, classes) if texts else None
     progress(f"Opening {checkpoint}")
-    lens = machine.open(checkpoint)
-    if not can_keep(lens.checkpoint):
-        raise ValueError(f"{lens.checkpoint.folder} cannot be written, so no fit can be kept there. Copy it first.")
+    lens = machine.open(located)
     found = fit_plan(plan, lens, text_set, on_progress=fitting)
     progress()
     n = len(found.edits)
@@ -188,6 +193,7 @@ def bake(
     plan = replace(choice(seed), positions="all")
     if (sigmas is None) == (nats is None):
         raise ValueError("Say how strongly, either way: --sigmas 8, or --nats 0.1.")
+    check_machine(device, dtype, threads)
     check_free(out)
     check_plan(plan)  # before a fit that may take minutes
     progress(f"Opening {checkpoint}")

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from lens import Checkpoint, Lens, open_lens
 from lens.checkpoint import CARD, TOKENIZER
-from lens.files import flush_folder, write_atomically
+from lens.files import check_folder, flush_folder, write_atomically
 from lens.opening import DTYPES
 from steering.cost import WINDOW, cost, plain_text
 from steering.dose import Dose, Doses
@@ -131,9 +131,10 @@ def _bakeable(lens: Lens, dose: Dose) -> Dose:
 
 
 def check_free(out: Path) -> None:
-    """What is there is never written over."""
+    """What is there is never written over, and what cannot be written is refused before the work."""
     if out.exists():
         raise NotBaked(f"{out} is there already. Choose another folder, or remove it.")
+    check_folder(out.parent)
 
 
 def check_plan(plan: Plan) -> None:

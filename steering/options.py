@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from lens import Lens, open_lens
+from lens import Checkpoint, Lens, open_lens
+from lens.opening import check_machine
 from probes.direction import Kind
 from steering.batch import Row, encoded
 from steering.calibrate import Calibration
@@ -93,7 +94,11 @@ class Machine:
     threads: int | None = None
     """CPU threads."""
 
-    def open(self, checkpoint: str) -> Lens:
+    def check(self) -> None:
+        """Refuse what is not here, before anything slow begins."""
+        check_machine(self.device, self.dtype, self.threads)
+
+    def open(self, checkpoint: Checkpoint | str) -> Lens:
         return open_lens(checkpoint, self.device, self.dtype, self.threads)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from lens import Checkpoint, Lens
+from lens.files import NotWritable, check_folder
 from probes.probe import ProbeSet
 from probes.store import explain_stale, read, write
 from steering.edit import Affine, Edit, Site
@@ -41,7 +41,11 @@ def path_of(folder: Path, plan: Plan) -> Path:
 
 def can_keep(checkpoint: Checkpoint) -> bool:
     """Whether a fit can be written beside the checkpoint; a read-only folder can still be steered."""
-    return os.access(checkpoint.folder, os.W_OK)
+    try:
+        check_folder(checkpoint.folder / "steering")
+    except NotWritable:
+        return False
+    return True
 
 
 def save(lens: Lens, plan: Plan, probes: ProbeSet, edits: Sequence[Edit]) -> Path:

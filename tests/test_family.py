@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, OlmoForCausalLM
 from lens.checkpoint import Checkpoint
 from training.conduct import Conduct
 from training.corpus import Source
-from training.crew import GRACE_S, Crew, TrainingFailed, end, run
+from training.crew import GRACE_S, Crew, TrainingFailed, end, last_words, run
 from training.family import Family, Member, prepare
 from training.mix import Mix, MixError
 from training.prepare import Preparation
@@ -248,6 +248,29 @@ def test_whoever_stops_twice_leaves_nothing_behind_either(monkeypatch: pytest.Mo
         with pytest.raises(KeyboardInterrupt):
             end([process])
         assert process.returncode == -9
+
+
+def test_processes_that_do_not_divide_a_step_are_refused_before_anything_begins(
+    sources: tuple[Source, Source], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"3 processes cannot share a step of 4 chunks evenly. These can: 1, 2, 4\."):
+        run(family(sources, tmp_path), Crew(processes=3), print)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_of_a_failed_run_its_own_words_are_told_and_not_torchruns(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    banner = "*****\nSetting OMP_NUM_THREADS environment variable for each process to be 1 in default\n*****\n"
+    report = (
+        "W1130 18:28:00.188000 26344 lib/torch/distributed/elastic/multiprocessing/api.py:1028] Sending process\n"
+        'Traceback (most recent call last):\n  File "lib/torch/distributed/run.py"\n' + 60 * "=" + "\n"
+    )
+    log.write_text(f"{banner}The disk is full.\n{report}")
+    assert last_words(log) == "The disk is full."
+    log.write_text(f"{banner}Stopped: The run was cancelled.\nmore\n{report}")
+    assert last_words(log) == "The run was cancelled."
+    log.write_text("")
+    assert last_words(log) == "ended without a word"
 
 
 def test_gpus_are_dealt_out_to_members() -> None:

@@ -25,13 +25,7 @@ from training.run import Run
 def train_config(run: Run, n_chunks: int, folder: Path, conduct: Conduct, world_size: int) -> TrainConfig:
     """Warm-up is a share of the run instead of OLMo's 2,000 steps; a save holds everything, whatever the strategy."""
     recipe, half = run.recipe, run.precision == "amp_bf16"
-    n_steps = recipe.n_steps(n_chunks)
-    if n_steps < 1 or recipe.batch_chunks % world_size:
-        raise ValueError(
-            f"A step takes {recipe.batch_chunks} chunks; {world_size} processes should divide them, and there are "
-            f"{n_chunks} chunks in all. Give another --nproc-per-node, or more text."
-        )
-    per_device = recipe.batch_chunks // world_size
+    n_steps, per_device = recipe.n_steps(n_chunks), recipe.chunks_of_each(world_size)
     sharded = conduct.strategy == "fsdp"
     return TrainConfig(
         run_name=folder.name,

@@ -45,6 +45,7 @@ class Crew:
 
 def run(family: Family, crew: Crew, say: Say) -> list[Path]:
     """Train and export every member that is not there yet; return their folders."""
+    family.recipe.chunks_of_each(crew.processes)
     import torch
 
     from training.export import export
@@ -83,13 +84,15 @@ def _trained(members: Sequence[Member], crew: Crew, there: Sequence[str], say: S
                 if process.poll() is not None:
                     del running[slot]
                     if process.returncode:
-                        raise TrainingFailed(f"{member.name}: {_last_line(_log(member))} (log: {_log(member)})")
+                        raise TrainingFailed(f"{member.name}: {last_words(_log(member))} (log: {_log(member)})")
                     yield member
             if time.monotonic() - told > 30:
                 told = time.monotonic()
                 for member, _ in running.values():
                     say(f"{member.name}: {progress(member.run)}")
     finally:
+        if running:
+            say(f"ending {', '.join(member.name for member, _ in running.values())}")
         end([process for _, process in running.values()])
 
 
@@ -123,8 +126,9 @@ def _log(member: Member) -> Path:
     return member.run / "log.txt"
 
 
-def _last_line(log: Path) -> str:
-    """What a process said before it ended; torchrun writes a report of its own behind that."""
+def last_words(log: Path) -> str:
+    """What a process said before it ended; torchrun writes a banner before that and a report of its own behind it."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    report = next((i for i, line in enumerate(lines) if "torch/distributed/elastic/" in line), len(lines))
     said = [line for line in lines if line.startswith(STOPPED)]
-    return (said or lines or ["ended without a word"])[-1].removeprefix(STOPPED)
+    return (said or lines[:report] or ["ended without a word"])[-1].removeprefix(STOPPED)

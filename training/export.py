@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
 from lens.checkpoint import CARD, Checkpoint
-from lens.files import flush_folder, write_atomically
+from lens.files import check_folder, flush_folder, write_atomically
 from training import mix
 from training.card import card
 from training.recipe import Recipe, model_config
@@ -39,6 +39,7 @@ def export(run: Path, out: Path, step: int | None = None) -> Path:
     decide whether both models agree: in float32 no logit may differ by more than 1e-5 of the largest (or of 1).
     """
     settings, found = Run.read(run), steps(run)
+    check_folder(out)
     if not found:
         raise ExportError(f"{run} holds no whole step yet. Train it first: python -m training pretrain {run}")
     if step is not None and step not in found:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from lens.files import write_atomically
+from lens.files import check_folder, write_atomically
 from lens.numeric import settle_numbers
 from training import mix
 from training.corpus import Source
@@ -49,8 +49,10 @@ class Family:
         settle_numbers(self)
         if Path(self.name).name != self.name:
             raise ValueError(f"A family's name is a folder in {self.work} and no path; got {self.name}.")
-        if files := [folder for folder in (self.out, self.work) if folder.is_file()]:
-            raise ValueError(f"{files[0]} is a file; --out and --work are folders.")
+        for folder in (self.out, self.work):
+            if folder.is_file():
+                raise ValueError(f"{folder} is a file; --out and --work are folders.")
+            check_folder(folder)
         if min(self.seeds, default=0) < 0:
             raise ValueError(f"A seed is 0 or more; got {min(self.seeds)}.")
         names = [member.name for member in self.members() if member.mix]  # a mix refuses what is no share

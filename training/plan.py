@@ -114,9 +114,10 @@ def plan_family(
         price_per_gpu_hour: In your currency.
     """
     size, device = RECIPES[recipe], DEVICES[gpu]
-    if gpus < 1 or size.batch_chunks % gpus:
-        fits = ", ".join(str(n) for n in range(1, size.batch_chunks + 1) if size.batch_chunks % n == 0)
-        raise PlanError(f"{gpus} GPUs cannot share a step of {size.batch_chunks} chunks evenly. These can: {fits}.")
+    try:
+        size.chunks_of_each(gpus, "GPUs")
+    except ValueError as error:
+        raise PlanError(str(error)) from error
     if tokens_per_second is None and not device.flops:
         raise PlanError("How fast a CPU is must be measured: start a run, read its tokens/s, give --tokens-per-second.")
     given = {"mfu": mfu, "tokens_per_second": tokens_per_second, "price_per_gpu_hour": price_per_gpu_hour}

@@ -58,6 +58,15 @@ class Recipe:
         """Chunks that one device works on at once: 16,384 tokens, which fit beside OLMo-1B in 80 GB."""
         return max(1, min(self.batch_chunks, 16_384 // self.context))
 
+    def chunks_of_each(self, n_processes: int, what: str = "processes") -> int:
+        """Chunks of a step that each process reads; a number of processes that does not divide a step is refused."""
+        if n_processes < 1 or self.batch_chunks % n_processes:
+            fit = ", ".join(str(n) for n in range(1, self.batch_chunks + 1) if self.batch_chunks % n == 0)
+            raise ValueError(
+                f"{n_processes} {what} cannot share a step of {self.batch_chunks} chunks evenly. These can: {fit}."
+            )
+        return self.batch_chunks // n_processes
+
     def n_steps(self, n_chunks: int) -> int:
         """Whole steps of a run; what is left behind the last one is dropped."""
         if n_chunks < self.batch_chunks:

@@ -16,6 +16,7 @@ from evaluation.held_out import held_out
 from evaluation.plans import read_plan
 from evaluation.results import Results
 from evaluation.unit import Bench, Subject
+from lens.files import check_folder
 from lens.opening import locate
 from lens.terminal import progress
 from steering.options import Machine
@@ -52,6 +53,9 @@ def ability(
         out: A folder of results to add to, a sweep's for instance.
         machine: What it is computed on.
     """
+    machine.check()
+    if out:
+        check_folder(out)
     if not checkpoints:
         raise ValueError("Name at least one checkpoint, such as demo-10 or a folder.")
     asked = tuple(read_plan(plan, probes) for plan in plans)

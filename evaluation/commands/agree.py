@@ -16,7 +16,7 @@ import tyro
 from evaluation.agree import agreement, picture
 from evaluation.rows import Placed, batches, number, read, text
 from evaluation.scorer import AT_ONCE, missing_scores, open_scorer
-from lens.files import write_atomically
+from lens.files import check_folder, write_atomically
 from lens.terminal import progress
 
 COLUMN = "column:"
@@ -44,6 +44,7 @@ def agree(
         field: The column that holds the text; a dot leads inside an object: continuation.text.
         cache: The file that keeps scores; none: keep them nowhere. Default: in your cache folder.
     """
+    check_folder(out)
     one, one_scores, one_missing = scores_of(first, field, cache)
     other, other_scores, other_missing = scores_of(second, field, cache)
     a: list[float | None] = []

@@ -14,6 +14,7 @@ from evaluation.graphs import available, graph
 from evaluation.probed import stored
 from evaluation.tables import csv_files, page
 from lens import find, write_atomically
+from lens.files import check_folder
 
 
 def compare(
@@ -30,6 +31,7 @@ def compare(
         scorer: Whose scores to compare, where there are several; those of two are never mixed.
         checkpoints: Checkpoints whose stored probes to compare as well.
     """
+    check_folder(out)
     found = extract(read(results, scorer), out.resolve().name, stored([find(name) for name in checkpoints]))
     files: dict[str, str | bytes] = {"extract.json": found.to_json(), "compare.md": page(found), **csv_files(found)}
     for one in available(found):

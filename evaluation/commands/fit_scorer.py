@@ -14,6 +14,7 @@ from evaluation.fit_scorer import Settings, baseline, fit
 from evaluation.scored_texts import comments, judged, prompts_and_continuations, split
 from evaluation.scorer_page import HeldOut, Judged, page
 from lens import write_atomically
+from lens.files import check_file
 
 
 def fit_scorer(
@@ -39,6 +40,8 @@ def fit_scorer(
         seed: Of the split, the first weights and the order of the texts.
         measure_only: Leave the scorer in --out as it is and write its page: other machines fit other weights.
     """
+    for path in (out, *([markdown] if markdown else [])):
+        check_file(path)
     texts = [one for path in rtp for one in prompts_and_continuations(path)]
     texts += [one for path in scored_comments for one in comments(path)]
     held_out = split(texts, seed)

@@ -15,6 +15,7 @@ from evaluation.probed import stored
 from evaluation.report import page
 from evaluation.report_tables import IN_PAGE
 from lens import find, write_atomically
+from lens.files import check_file, check_folder
 
 
 def reproduce(
@@ -33,6 +34,9 @@ def reproduce(
         scorer: Whose scores to use, where there are several.
         extract_to: Where to write the numbers behind the page, with some masked texts: what the Compare tab shows.
     """
+    for path in (out, *([extract_to] if extract_to else [])):
+        check_file(path)
+    check_folder(out.with_suffix(""))
     found, opened = read(results, scorer), [find(name) for name in checkpoints]
     families = {grid.sources[0].family for grid in found.grids.values()}
     shown = extract(found, extract_to.stem if extract_to else "-".join(sorted(families)), stored(opened))

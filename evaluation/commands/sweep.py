@@ -19,6 +19,7 @@ from evaluation.services import SERVICES
 from evaluation.sweep import Sweep, here, measure
 from evaluation.toxicity import PRESETS
 from evaluation.unit import Bench, Subject
+from lens.files import check_folder
 from lens.opening import locate
 from lens.terminal import progress
 from steering.options import Machine
@@ -64,6 +65,9 @@ def sweep(
             f"{over_network[0]} answers so many questions a second, and every worker would ask as many. Leave --ray "
             "away."
         )
+    check_folder(out)
+    if ray is None:
+        machine.check()
     opened = {spec: scorer(spec) for spec in scorers}
     found = [locate(name) for name in checkpoints]
     asked = Sweep(

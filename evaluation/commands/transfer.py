@@ -12,6 +12,7 @@ import tyro
 from evaluation.results import Results
 from evaluation.transfer import Detection, compare, detect, some_of, two_styles
 from evaluation.unit import Subject
+from lens.files import check_folder
 from lens.opening import locate
 from lens.terminal import progress
 from probes.probe import ProbeSet
@@ -54,6 +55,9 @@ def transfer(
         out: A folder of results to add to, a sweep's for instance.
         machine: What it is computed on.
     """
+    machine.check()
+    if out:
+        check_folder(out)
     if not checkpoints:
         raise ValueError("Name at least one checkpoint, such as demo-10 or a folder.")
     sets = [open_texts(source, rule, classes=classes) for source in texts]
