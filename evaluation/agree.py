@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from probes.estimate import Estimate, auc, bootstrap_mean, middle_95
 from probes.figure import empty_figure
@@ -113,7 +113,7 @@ def resampled(statistic: Callable[[np.ndarray], float], n: int, rng: np.random.G
     return Estimate(statistic(np.ones(n)), *middle_95(draws[np.isfinite(draws)]), n)
 
 
-def pearson(x: Float[np.ndarray, " text"], y: Float[np.ndarray, " text"], times: Float[np.ndarray, " text"]) -> float:
+def pearson(x: Float[np.ndarray, " text"], y: Float[np.ndarray, " text"], times: Real[np.ndarray, " text"]) -> float:
     """Pearson's r where each text counts so many times; NaN where one of the two does not vary."""
     u, v = x - times @ x / times.sum(), y - times @ y / times.sum()
     spread = (times @ (u * u)) * (times @ (v * v))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from probes.estimate import Difference, Estimate, Z, batches
 
@@ -26,7 +26,7 @@ class Means:
 
     values: Float[np.ndarray, " column"]
     draws: Float[np.ndarray, "draw column"]
-    n: Float[np.ndarray, " column"]
+    n: Int[np.ndarray, " column"]
     """Prompts with a number."""
 
     @cached_property

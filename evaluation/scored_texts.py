@@ -69,7 +69,7 @@ def split(texts: Sequence[ScoredText], seed: int, held_out: float = 0.2, of_comm
     return (np.random.default_rng(seed).random(len(shares)) < shares)[bundle]
 
 
-def together(texts: Sequence[ScoredText]) -> Int[np.ndarray, "text"]:
+def together(texts: Sequence[ScoredText]) -> Int[np.ndarray, " text"]:
     """The same number, from 0 on without gaps, for texts that share a document, a prompt or eight words in a row."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -24,8 +24,8 @@ from lens.onednn import PRIVATE, onednn_formats
 if TYPE_CHECKING:
     from transformers import OlmoForCausalLM
 
-Rotary = tuple[Float[Tensor, "row pos 1 d_head"], Float[Tensor, "row pos 1 d_head"]]
-"""Cosines and signed sines of each row's positions."""
+Rotary = tuple[Float[Tensor, "... pos 1 d_head"], Float[Tensor, "... pos 1 d_head"]]
+"""Cosines and signed sines of each row's positions, or of the positions of all rows."""
 LARGE = 2**18
 """Multiplications from which on oneDNN is faster."""
 PACKED = 2**28

@@ -128,8 +128,8 @@ class Lens:
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
         """Rows of different lengths as one batch, padded on the left, and its mask: 1 where a token is real."""
         length = max(len(row) for row in rows)
-        tokens = torch.tensor([[self.eos] * (length - len(row)) + list(row) for row in rows])
-        mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
+        tokens = torch.tensor([[self.eos] * (length - len(row)) + list(row) for row in rows], dtype=torch.long)
+        mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], dtype=torch.long)
         return tokens.to(self.device), mask.to(self.device)
 
     @torch.no_grad()

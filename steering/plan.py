@@ -159,6 +159,8 @@ class Plan:
             raise ValueError(f"A plan is one JSON object, such as {cls().to_json()}; got {text[:80]!r}.") from error
         if not isinstance(found, dict) or unknown:
             raise ValueError(f"A plan is one JSON object, such as {cls().to_json()}; got {text[:80]!r}.")
+        if isinstance(layers := found.get("layers"), list):  # JSON has no tuples
+            found["layers"] = tuple(layers)
         return cls(**found)
 
     def __str__(self) -> str:
