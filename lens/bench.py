@@ -43,8 +43,8 @@ class Bench:
 
     @cached_property
     def pool(self) -> LensPool:
-        """The open lenses; two, so that two checkpoints can be seen side by side."""
-        return LensPool(limit=2, device=self.device, dtype=self.dtype, threads=self.threads)
+        """The open lenses: a family's small checkpoints stay open together."""
+        return LensPool(device=self.device, dtype=self.dtype, threads=self.threads)
 
 
 def about(checkpoint: Checkpoint) -> str:

@@ -6,6 +6,7 @@ import re
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from transformers import OlmoForCausalLM
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+OPENING = Lock()
+"""One model is loaded at a time: meanwhile transformers changes what all threads see, and weights went missing."""
 SMALL = 500_000_000
 """Parameters below which float32 is the default: above, a CPU's memory sets the speed and bfloat16 halves the bytes."""
 
@@ -50,7 +53,9 @@ def open_lens(
     _check_weights(checkpoint)
     tokenizer = load_tokenizer(checkpoint.folder, config)
     warnings = [*warnings_of_card(checkpoint), *warnings_of_ends(tokenizer, config)]
-    lens = Lens(checkpoint, _load_model(checkpoint, config, kind).to(where), tokenizer, warnings)
+    with OPENING:
+        model = _load_model(checkpoint, config, kind).to(where)
+    lens = Lens(checkpoint, model, tokenizer, warnings)
     if checkpoint.state != state:
         raise BrokenCheckpoint(f"The files of {checkpoint.folder}/ changed while they were read. Try again.")
     return lens

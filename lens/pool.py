@@ -1,9 +1,9 @@
-"""The open lenses of a process: a few at a time, each used by one caller at a time."""
+"""The open lenses of a process: as many as memory allows, each used by one caller at a time."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition
@@ -22,6 +22,8 @@ Key: TypeAlias = ModelState
 """Files of the model with size and time of change: new weights, config or tokenizer are another lens."""
 ROOM = 1.2
 """Memory a model takes while it works, as a multiple of its weights, beside the matrices that a small one has twice."""
+SHARE = 0.5
+"""Of the memory that is free or taken by lenses: so much of it they may keep while nobody uses them."""
 
 
 class NotEnoughMemory(ValueError):
@@ -29,14 +31,20 @@ class NotEnoughMemory(ValueError):
 
 
 class LensPool:
-    """At most `limit` open lenses; the one unused for longest is closed to make room."""
+    """Open lenses, each used by one caller at a time.
 
-    def __init__(
-        self, limit: int = 2, device: str = "auto", dtype: str | None = None, threads: int | None = None
-    ) -> None:
-        self.limit, self.device, self.dtype, self.threads = limit, device, dtype, threads
+    All lenses together stay within SHARE of the memory by closing those that nobody uses, the one unused for longest
+    first. Lenses in use may take whatever is free.
+    """
+
+    def __init__(self, device: str = "auto", dtype: str | None = None, threads: int | None = None) -> None:
+        self.device, self.dtype, self.threads = device, dtype, threads
         self._open: dict[Key, Lens] = {}  # least recently used first
         self._busy: set[Key] = set()
+        self._sizes: dict[Key, float] = {}
+        """Bytes of each lens that is open or being opened."""
+        self._fresh: set[Key] = set()
+        """Lenses in their first use: their memory is not all taken yet, and would be given out a second time."""
         self._changed = Condition()
 
     @contextmanager
@@ -54,21 +62,31 @@ class LensPool:
         """
         keys = [checkpoint.state for checkpoint in checkpoints]
         wanted = dict(zip(keys, checkpoints, strict=True))
-        if len(wanted) > self.limit:
-            raise ValueError(f"{len(wanted)} checkpoints at once, but at most {self.limit} may be open together.")
+        sizes = {key: self._size(checkpoint) for key, checkpoint in wanted.items()}
         with self._changed:
-            self._changed.wait_for(lambda: self._can_take(set(wanted)))
-            self._busy |= set(wanted)
+            self._changed.wait_for(lambda: self._take(wanted, sizes))
         try:
             opened = {key: self._opened(key, checkpoint) for key, checkpoint in wanted.items()}
             yield tuple(opened[key] for key in keys)
         finally:
             with self._changed:
-                self._busy -= set(wanted)
+                self._busy -= wanted.keys()
+                self._fresh -= wanted.keys()
+                for key in wanted.keys() - self._open.keys():  # it could not be opened
+                    self._sizes.pop(key, None)
                 self._changed.notify_all()
 
-    def _can_take(self, keys: set[Key]) -> bool:
-        return not keys & self._busy and len(keys | self._busy) <= self.limit
+    def _take(self, wanted: Mapping[Key, Checkpoint], sizes: Mapping[Key, float]) -> bool:
+        """Hold these lenses, with room for those to be opened; False: another caller has to end first."""
+        if wanted.keys() & self._busy:
+            return False
+        new = {key: size for key, size in sizes.items() if key not in self._open}
+        if new and not self._make_room(wanted, sum(new.values())):
+            return False
+        self._busy |= wanted.keys()
+        self._fresh |= new.keys()
+        self._sizes |= new
+        return True
 
     def _opened(self, key: Key, checkpoint: Checkpoint) -> Lens:
         """The open lens of a key that this caller holds."""
@@ -76,36 +94,62 @@ class LensPool:
             if key in self._open:
                 self._open[key] = self._open.pop(key)  # now the most recently used
                 return self._open[key]
-            while len(self._open.keys() | self._busy) > self.limit:
-                self._close_oldest()
-            self._make_room(checkpoint)
         lens = open_lens(checkpoint, self.device, self.dtype, self.threads)
         with self._changed:
             self._open[key] = lens
         return lens
 
-    def _make_room(self, checkpoint: Checkpoint) -> None:
-        """Close what nobody uses until the weights fit into free memory; refuse if they never do."""
+    def _make_room(self, wanted: Mapping[Key, Checkpoint], needed: float) -> bool:
+        """Close idle lenses until so many bytes are there; False: lenses in use have to be given back first."""
+        folders = {checkpoint.folder for checkpoint in wanted.values()}
+        self._close([key for key in self._idle(wanted) if self._open[key].checkpoint.folder in folders])  # old weights
+        most = self._free() + sum(size for key, size in self._sizes.items() if key not in wanted)
+        if needed > most:  # though all others were closed
+            raise self._refusal(wanted, needed, most)
+        while not self._fits(needed) and (idle := self._idle(wanted)):
+            self._close(idle[:1])
+        if needed <= self._free():
+            return True
+        if not self._busy:  # less became free than was counted on, and nobody will free more
+            raise self._refusal(wanted, needed, self._free())
+        return False
+
+    def _fits(self, needed: float) -> bool:
+        """Whether all lenses then stay within their share of the memory."""
+        held = sum(self._sizes.values())
+        return needed <= self._free() and held + needed <= SHARE * (self._free() + held)
+
+    def _free(self) -> float:
+        """Bytes that no lens will take."""
+        return free_bytes(resolve_device(self.device)) - sum(self._sizes[key] for key in self._fresh)
+
+    def _size(self, checkpoint: Checkpoint) -> float:
+        """Bytes that a lens takes while it works."""
         device, dtype = resolve_device(self.device), resolve_dtype(self.dtype, checkpoint)
         n_parameters = checkpoint.n_parameters
-        needed = (ROOM + has_twice(n_parameters, device, dtype)) * n_parameters * dtype.itemsize
-        while needed > (free := free_bytes(device)):
-            if not self._close_oldest():
-                raise NotEnoughMemory(
-                    f"{checkpoint.name} needs {needed / 1e9:.1f} GB as {str(dtype).removeprefix('torch.')}, and "
-                    f"{free / 1e9:.1f} GB are free on {device}. Close other programs, or start with --dtype bfloat16."
-                )
+        return (ROOM + has_twice(n_parameters, device, dtype)) * n_parameters * dtype.itemsize
 
-    def _close_oldest(self) -> bool:
-        """Close the lens unused for longest, if there is one that nobody holds."""
-        idle = next((key for key in self._open if key not in self._busy), None)
-        if idle is None:
-            return False
-        del self._open[idle]
-        gc.collect()  # a bridge refers to itself in circles
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return True
+    def _refusal(self, wanted: Mapping[Key, Checkpoint], needed: float, free: float) -> NotEnoughMemory:
+        names = [checkpoint.name for checkpoint in wanted.values()]
+        dtypes = {str(resolve_dtype(self.dtype, checkpoint)).removeprefix("torch.") for checkpoint in wanted.values()}
+        together = f"{' and '.join(names)} together need" if len(names) > 1 else f"{names[0]} needs"
+        fewer = "choose fewer checkpoints, " if len(names) > 1 else ""
+        return NotEnoughMemory(
+            f"{together} {needed / 1e9:.1f} GB as {' and '.join(sorted(dtypes))}, and {free / 1e9:.1f} GB are free on "
+            f"{resolve_device(self.device)}. Close other programs, {fewer}or start with --dtype bfloat16."
+        )
+
+    def _idle(self, wanted: Mapping[Key, Checkpoint]) -> list[Key]:
+        """Lenses that nobody holds or is about to, the one unused for longest first."""
+        return [key for key in self._open if key not in self._busy and key not in wanted]
+
+    def _close(self, keys: Sequence[Key]) -> None:
+        for key in keys:
+            del self._open[key], self._sizes[key]
+        if keys:
+            gc.collect()  # a bridge refers to itself in circles
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
 
 def free_bytes(device: torch.device) -> float:
