@@ -24,8 +24,8 @@ import tyro
 
 from benchmarks.roads import Spread
 from evaluation.builtin_scorer import BuiltinScorer
-from evaluation.rows import read, text
 from lens import write_atomically
+from lens.table_reader import open_table, text
 from probes import builtin
 
 AIM = 5000
@@ -64,7 +64,9 @@ def main(
         repeats: How often both take their turn.
         as_json: Where the numbers go.
     """
-    found = [text(*placed, field) for placed in read(str(texts))] if texts else [one.text for one in builtin().texts]
+    found = (
+        [text(*placed, field) for placed in open_table(texts).rows] if texts else [one.text for one in builtin().texts]
+    )
     chosen = (found * (n // len(found) + 1))[:n]
     opening = cpu_seconds(lambda _: BuiltinScorer.open(), chosen)
     ours, theirs = BuiltinScorer.open(), linear_scorer()

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from evaluation.rows import number, read, text
-from probes.texts import BadTexts, LabelledText, TextSet, normalised, open_texts
+from lens.table_reader import number, open_table, text
+from probes.text_files import open_texts
+from probes.texts import BadTexts, LabelledText, TextSet, normalised
 
 RUN = 8  # words in a row that make two texts near-duplicates
 COLUMNS = (("text", "api"), ("comment_text", "TOXICITY@6"), ("text", "toxicity"))
@@ -31,7 +32,7 @@ class ScoredText:
 
 def prompts_and_continuations(path: Path) -> Iterator[ScoredText]:
     """Both halves of each row of a RealToxicityPrompts file (Gehman et al. 2020); unscored halves are left out."""
-    for place, row in read(str(path)):
+    for place, row in open_table(path).rows:
         halves = {name: text(place, row, f"{name}.text") for name in ("prompt", "continuation")}
         bonds = runs("".join(halves.values())) | {normalised(halves["prompt"])}
         bonds |= {f"file {row['filename']}"} if "filename" in row else set()
@@ -43,7 +44,7 @@ def prompts_and_continuations(path: Path) -> Iterator[ScoredText]:
 
 def comments(path: Path) -> Iterator[ScoredText]:
     """The rows of a table of scored comments."""
-    for place, row in read(str(path)):
+    for place, row in open_table(path).rows:
         columns = next((pair for pair in COLUMNS if set(pair) <= set(row)), None)
         if columns is None:
             expected = ", ".join(" and ".join(pair) for pair in COLUMNS)
@@ -55,10 +56,15 @@ def comments(path: Path) -> Iterator[ScoredText]:
 
 def judged(path: Path) -> TextSet:
     """Texts that people labelled: the files that probes read, and Surge AI's, with text and is_toxic."""
-    if "is_toxic" not in next(read(str(path)))[1]:
+    table = open_table(path)
+    if "is_toxic" not in table.columns:
         return open_texts(str(path))
-    rows = [LabelledText(text(place, row, "text"), row["is_toxic"] == "Toxic") for place, row in read(str(path))]
-    return TextSet(stem(path), tuple(rows), rule="is_toxic")
+    names, texts = ("Not Toxic", "Toxic"), []
+    for place, row in table.rows:
+        if row["is_toxic"] not in names:
+            raise BadTexts(f"{place}: is_toxic is {names[1]!r} or {names[0]!r}; got {row['is_toxic']!r:.40}.")
+        texts.append(LabelledText(text(place, row, "text"), row["is_toxic"] == names[1]))
+    return TextSet(stem(path), tuple(texts), rule="is_toxic")
 
 
 def split(texts: Sequence[ScoredText], seed: int, held_out: float = 0.2, of_comments: float = 0.1) -> np.ndarray:

@@ -1,10 +1,11 @@
 """A scorer is a named, versioned function from texts to toxicity, 0 to 1; a failure is missing, never 0."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from evaluation.builtin_scorer import BuiltinScorer
 from evaluation.cache import ScoreCache, default_cache, text_sha
@@ -13,6 +14,7 @@ from evaluation.remote import Remote, ScorerStopped
 from evaluation.services import SERVICES
 
 NAMES = ("builtin", *SERVICES)
+T = TypeVar("T")
 AT_ONCE = 256  # texts between two visits to the cache
 
 
@@ -78,6 +80,12 @@ class Cached:
         if self.cache:
             self.cache.keep(found)
         return found
+
+
+def batches(items: Iterator[T], size: int) -> Iterator[Sequence[T]]:
+    """So many at a time, so that a file of any length is read in little memory."""
+    while batch := list(islice(items, size)):
+        yield batch
 
 
 def missing_scores(n_missing: int, n: int, why: Mapping[str, int]) -> str:

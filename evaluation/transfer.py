@@ -23,10 +23,11 @@ from evaluation.plans import PLAIN, AskedPlan
 from evaluation.results import Row
 from evaluation.unit import Subject, Unit
 from lens import Head, Lens, digest_texts, gather
+from lens.table_reader import open_table, text
 from probes.estimate import Difference, Estimate, bootstrap_mean
 from probes.probe import ProbeSet
 from probes.store import BY_GROUP, StaleProbes
-from probes.texts import BadTexts, LabelledText, TextSet, bonds, bundled, rows
+from probes.texts import BadTexts, LabelledText, TextSet, bonds, bundled
 
 OnProgress = Callable[[int, int], None]
 SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+")
@@ -102,9 +103,9 @@ class Detection:
     def pairs(self, rng: np.random.Generator) -> Estimate | None:
         """Share of pairs whose toxic text is ranked above the other, a tie counting half; bootstrap over pairs."""
         sides: dict[str, dict[bool, float]] = defaultdict(dict)
-        for text, logit in zip(self.texts, self.logits.tolist(), strict=True):
-            if text.pair:
-                sides[text.pair][text.label] = logit
+        for one, logit in zip(self.texts, self.logits.tolist(), strict=True):
+            if one.pair:
+                sides[one.pair][one.label] = logit
         gaps = np.array([both[True] - both[False] for both in sides.values() if len(both) == 2])
         return bootstrap_mean((np.sign(gaps) + 1) / 2, rng) if len(gaps) else None
 
@@ -231,11 +232,10 @@ def sentences(source: str, rng: np.random.Generator) -> list[str]:
     """One sentence of each text of a file, drawn at random, in random order."""
     path, _, field = source.partition("#")
     found = []
-    for number, row in rows(Path(path)):
-        text = row.get(field or "text")
-        if not isinstance(text, str):
-            raise BadTexts(f"{path}:{number} has no {field or 'text'!r}. Name the field: {path}#FIELD.")
-        parts = SENTENCE_ENDS.split(text.strip())
+    for place, row in open_table(path).rows:
+        if (field or "text") not in row:
+            raise BadTexts(f"{place} has no {field or 'text'!r}. Name the field: {path}#FIELD.")
+        parts = SENTENCE_ENDS.split(text(place, row, field or "text").strip())
         found.append(parts[rng.integers(len(parts))])
     return [found[place] for place in rng.permutation(len(found)) if found[place]]
 
@@ -243,8 +243,8 @@ def sentences(source: str, rng: np.random.Generator) -> list[str]:
 def by_length(texts: Sequence[str]) -> dict[int, list[str]]:
     """Texts by their number of words."""
     found: dict[int, list[str]] = defaultdict(list)
-    for text in texts:
-        found[len(text.split())].append(text)
+    for words in texts:
+        found[len(words.split())].append(words)
     return found
 
 

@@ -19,7 +19,8 @@ from probes.heatmap import HeadHistogram, Heatmap
 from probes.lexicon import Lexicon, mask
 from probes.probe import Comparison, ProbeSet, compare, fit_probes, probe_checkpoint
 from probes.store import BrokenProbes, NoProbes, StaleProbes, saved
-from probes.texts import RULES, BadTexts, LabelledText, TextSet, builtin, open_texts, read_texts, read_toxigen, split
+from probes.text_files import RULES, builtin, open_texts, read_texts, read_toxigen
+from probes.texts import BadTexts, LabelledText, TextSet, split
 from probes.tokens import Spread, ToxicEnd, head_tokens, layer_tokens, single_tokens
 
 __all__ = [

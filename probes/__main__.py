@@ -19,7 +19,8 @@ from probes.lexicon import Lexicon, mask
 from probes.move import move_fingerprints
 from probes.probe import ProbeSet, compare, probe_checkpoint
 from probes.store import saved
-from probes.texts import By, open_texts
+from probes.text_files import open_texts
+from probes.texts import By, split
 from probes.tokens import ToxicEnd, head_tokens, layer_tokens
 
 Checkpoints = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT ...")]
@@ -29,7 +30,7 @@ def fit(
     checkpoints: Checkpoints,
     /,
     texts: str = "builtin",
-    rule: Literal["human>=2.5", "human>=3", "sum>5.5"] = "human>=2.5",
+    rule: Literal["human>=2.5", "human>=3", "sum>5.5"] | None = None,
     classes: tuple[str, str] | None = None,
     name: str | None = None,
     by: By = "text",
@@ -44,7 +45,7 @@ def fit(
     Args:
         checkpoints: Names in checkpoints/, or folders.
         texts: "builtin", or a file: ToxiGen's, or .jsonl or .csv with text and label (and group, pair).
-        rule: What makes a ToxiGen text toxic.
+        rule: What makes a ToxiGen text toxic. Default: human>=2.5.
         classes: The labels of a file of your own, positive class first.
         name: Of the probe set; "builtin", "toxigen" for ToxiGen's file, or the file's name unless told.
         by: Hold out texts at random, or whole groups; the latter's set is named with "-by-group" behind it.
@@ -59,7 +60,10 @@ def fit(
     for checkpoint in opened:
         check_folder(checkpoint.folder / "probes")
     text_set = open_texts(texts, rule, name, classes)
+    split(text_set, held_out, seed, by)  # what cannot be split is refused before anything is read
     print(f"{text_set.name}: {len(text_set):,} texts, larger class {text_set.majority:.3f} ({text_set.rule})")
+    if text_set.remark:
+        print(text_set.remark)
     done = []
     for checkpoint in opened:
         lens, started = open_lens(checkpoint, device=device, dtype=dtype, threads=threads), time.monotonic()

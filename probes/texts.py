@@ -1,37 +1,22 @@
 """Labelled texts on any concept, and splits that leak nothing from one side to the other."""
 
-import ast
-import csv
-import gzip
-import json
-import math
 import re
 import unicodedata
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from lens.activations import digest_texts
+from lens.line_reader import BadTexts
 
-BUILTIN = Path(__file__).parent / "builtin" / "texts.jsonl"
 TOXIC = ("toxic", "benign")
-PLAIN_CLASSES = (TOXIC, ("true", "false"), ("yes", "no"), ("1", "0"))
-"""Label pairs whose positive class needs no telling."""
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-ENCODING, ERRORS = "utf-8-sig", "surrogateescape"
-"""How files are read: Excel puts a mark in front of UTF-8; `numbered` refuses what is none, since it knows the line."""
-csv.field_size_limit(2**24)  # of one cell, as in training.corpus; Python's own limit of 131,072 cuts real texts off
+FEWEST = 3
+"""Texts of each class to hold out, and to train on: with k of n in the smaller class, a guesser as accurate as whoever
+always names the larger one gets all n right with probability (1 - k/n)^n < e^-k, which is below 5 % from k = 3 on."""
 
-Row = Mapping[str, Any]
 By = Literal["text", "group"]
-
-
-class BadTexts(ValueError):
-    """A file of texts that cannot be used as it is."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +41,8 @@ class TextSet:
     """Positive class first."""
     rule: str = "label"
     """How a label was made from what the file holds."""
+    remark: str = ""
+    """What whoever gave the texts should know, such as how many of them stand in both classes."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+", self.name) or self.name.startswith("."):
@@ -86,172 +73,6 @@ class TextSet:
         return digest_texts([text.text for text in self.texts], [text.label for text in self.texts])
 
 
-RULES: Mapping[str, Callable[[Row], bool]] = {
-    "human>=2.5": lambda row: rating(row, "toxicity_human") >= 2.5,
-    "human>=3": lambda row: rating(row, "toxicity_human") >= 3,
-    "sum>5.5": lambda row: rating(row, "toxicity_human") + rating(row, "toxicity_ai") > 5.5,
-}
-"""ToxiGen's ratings run from 1 to 5. The first rule is the one the paper seems to use, the last is ToxiGen's own."""
-
-
-def open_texts(
-    source: str, rule: str = "human>=2.5", name: str | None = None, classes: tuple[str, str] | None = None
-) -> TextSet:
-    """The built-in set ("builtin"), or a file: ToxiGen, HateCheck and ParaDetox are known by their columns, any other
-    needs text and label."""
-    if source == "builtin":
-        return builtin(name or "builtin")
-    path = Path(source)
-    columns = next(rows(path))[1].keys()
-    if "toxicity_human" in columns:
-        return read_toxigen(path, rule, name or "toxigen")
-    if {"test_case", "label_gold"} <= columns:
-        return read_hatecheck(path, name or "hatecheck")
-    if {"toxic", "neutral1"} <= columns:
-        return read_paradetox(path, name or "paradetox")
-    return read_texts(path, name, classes)
-
-
-def builtin(name: str = "builtin") -> TextSet:
-    """Short texts of our own writing: toxic ones without slurs, each beside a benign one on the same people."""
-    texts = tuple(
-        LabelledText(row["text"], row["label"] == "toxic", group=row["topic"], pair=str(row["pair"]))
-        for _, row in rows(BUILTIN)
-    )
-    return TextSet(name, texts, rule="as written")
-
-
-def read_toxigen(path: Path, rule: str = "human>=2.5", name: str = "toxigen") -> TextSet:
-    """ToxiGen's human-annotated file (Hartvigsen et al. 2022), .jsonl or .csv, also .gz."""
-    if rule not in RULES:
-        raise BadTexts(f"There is no label rule {rule!r} for ToxiGen. The rules are: {', '.join(RULES)}.")
-    texts = []
-    for number, row in rows(path):
-        try:
-            texts.append(LabelledText(without_bytes_prefix(row["text"]), RULES[rule](row), group=row["target_group"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadTexts(f"{path}:{number} lacks a usable text, target_group or rating ({error}).") from error
-    return TextSet(name, tuple(texts), rule=rule)
-
-
-def read_hatecheck(path: Path, name: str = "hatecheck") -> TextSet:
-    """HateCheck's cases (Röttger et al. 2021): templates in both classes, grouped by what each case tests."""
-    texts, classes = [], ("hateful", "non-hateful")
-    for number, row in rows(path):
-        if row["label_gold"] not in classes or not (row["test_case"] or "").strip():
-            raise BadTexts(f"{path}:{number} has no test_case, or a label_gold that is none of {', '.join(classes)}.")
-        group, template = (row.get(column) or "" for column in ("functionality", "templ_id"))
-        texts.append(LabelledText(row["test_case"], row["label_gold"] == classes[0], group, template))
-    return TextSet(name, tuple(texts), classes, rule="label_gold")
-
-
-def read_paradetox(path: Path, name: str = "paradetox") -> TextSet:
-    """ParaDetox (Logacheva et al. 2022): toxic comments, each beside its first rewriting that is not."""
-    texts = []
-    for number, row in rows(path):
-        toxic, neutral = row["toxic"] or "", row["neutral1"] or ""
-        if not toxic.strip() or not neutral.strip():
-            raise BadTexts(f"{path}:{number} lacks the toxic text or its first neutral one.")
-        texts += [LabelledText(toxic, True, pair=str(number)), LabelledText(neutral, False, pair=str(number))]
-    return TextSet(name, tuple(texts), rule="as published")
-
-
-def read_texts(path: Path, name: str | None = None, classes: tuple[str, str] | None = None) -> TextSet:
-    """A set on any concept: .jsonl or .csv with `text`, `label` and, if there are any, `group` and `pair`."""
-    found = [(number, row, str(row.get("label", "")).strip().lower()) for number, row in rows(path)]
-    names = classes or classes_of(path, {label for _, _, label in found})
-    positive, negative = (word.lower() for word in names)
-    texts = []
-    for number, row, label in found:
-        if label not in (positive, negative):
-            raise BadTexts(f"{path}:{number} is labelled {label!r}, which is neither {positive!r} nor {negative!r}.")
-        if not isinstance(row.get("text"), str) or not row["text"].strip():
-            raise BadTexts(f"{path}:{number} has no text.")
-        group, pair = (str(row.get(column) or "") for column in ("group", "pair"))
-        texts.append(LabelledText(row["text"], label == positive, group, pair))
-    stem = name or re.sub(r"[^\w.-]+", "-", path.name.split(".")[0])
-    return TextSet(stem, tuple(texts), names)
-
-
-def classes_of(path: Path, labels: set[str]) -> tuple[str, str]:
-    """Which label is the positive one, where that needs no telling."""
-    for names in PLAIN_CLASSES:
-        if labels == set(names):
-            return names
-    shown = ", ".join(sorted(labels)[:5]) or "none"
-    raise BadTexts(
-        f"{path}: cannot tell which class is the positive one (labels: {shown}). "
-        "Name two, positive first: --classes formal casual."
-    )
-
-
-def rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """The rows of a .jsonl, .csv or .tsv file, also .gz, each with its line; a damaged one stops the reading."""
-    if not path.is_file():
-        raise BadTexts(f"There is no file {path}. Give --texts builtin, or a .jsonl, .csv or .tsv file.")
-    opened = gzip.open if path.suffix == ".gz" else open
-    kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if kind not in (".jsonl", *SEPARATORS):
-        raise BadTexts(f"{path} is neither .jsonl nor .csv nor .tsv (.gz after any is fine).")
-    try:
-        with opened(path, "rt", encoding=ENCODING, errors=ERRORS, newline="") as lines:
-            number = 0
-            for number, row in numbered(path, kind, lines):
-                yield number, row
-            if not number:
-                raise BadTexts(f"{path} holds no rows.")
-    except (EOFError, OSError, zlib.error, csv.Error) as error:
-        raise BadTexts(f"{path} cannot be read to its end: {error}. Copy it again.") from error
-
-
-def numbered(path: Path, kind: str, lines: Any) -> Iterator[tuple[int, Row]]:
-    """Line number and row of what was read with ENCODING and ERRORS; a blank line is no row."""
-    whole = (_utf8(line, f"{path}:{number}") for number, line in enumerate(lines, start=1))
-    if kind in SEPARATORS:
-        reader = csv.DictReader(whole, delimiter=SEPARATORS[kind])
-        yield from ((reader.line_num, row) for row in reader)
-        return
-    for number, line in enumerate(whole, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise BadTexts(f"{path}:{number} is not a JSON object: {error}.") from error
-        if not isinstance(row, dict):
-            raise BadTexts(f"{path}:{number} is not a JSON object.")
-        yield number, row
-
-
-def _utf8(line: str, where: str) -> str:
-    """A line, refused where bytes stand in it that are no text."""
-    try:
-        line.encode()
-    except UnicodeEncodeError as error:
-        raise BadTexts(f"{where} is no UTF-8. Save the file as UTF-8, then try again.") from error
-    return line
-
-
-def rating(row: Row, column: str) -> float:
-    """A rating from 1 to 5."""
-    value = float(row[column])
-    if math.isnan(value):
-        raise ValueError(f"{column} is not a number")
-    return value
-
-
-def without_bytes_prefix(text: str) -> str:
-    """The text behind a printed bytes object, b'...', which ToxiGen's published tables still hold."""
-    if not text.strip():
-        raise ValueError("empty text")
-    if not re.fullmatch(r"""b'.*'|b".*\"""", text, flags=re.DOTALL):
-        return text
-    try:
-        return ast.literal_eval(text).decode("utf-8", errors="replace")
-    except (SyntaxError, ValueError):
-        return text[2:-1]
-
-
 def normalised(text: str) -> str:
     """What two copies of one text have in common: its words, without case, spacing and punctuation."""
     plain = unicodedata.normalize("NFKC", text).casefold()
@@ -269,6 +90,11 @@ def split(texts: TextSet, held_out: float = 0.2, seed: int = 0, by: By = "text")
         raise ValueError(f"held_out is a share of the texts, so 0.2 and not 20; got {held_out}.")
     if by not in ("text", "group"):
         raise ValueError(f"A split is by 'text' or by 'group'; got {by!r}.")
+    if by == "group" and (n := sum(not one.group for one in texts.texts)):
+        raise BadTexts(
+            f"{texts.name}: whole groups can be held out where each text has one, and {n:,} of {len(texts):,} have "
+            "none. Give the texts a column 'group', or leave --by group away."
+        )
     bundles, wanted = bundled(texts.texts, by), held_out * len(texts)
     test: list[int] = []
     for number in np.random.default_rng(seed).permutation(len(bundles)):
@@ -277,10 +103,13 @@ def split(texts: TextSet, held_out: float = 0.2, seed: int = 0, by: By = "text")
     taken, known = set(test), {bond for row in test for bond in bonds(texts.texts[row])}
     train = [row for row in range(len(texts)) if row not in taken and known.isdisjoint(bonds(texts.texts[row]))]
     for purpose, rows_of in (("train on", train), ("hold out", test)):
-        if len({texts.texts[row].label for row in rows_of}) < 2:
+        n_positive = sum(texts.texts[row].label for row in rows_of)
+        if min(n_positive, len(rows_of) - n_positive) < FEWEST:
             raise BadTexts(
-                f"{texts.name}: a split by {by} with seed {seed} leaves no texts of both classes to {purpose} "
-                f"({len(bundles)} bundles). Try another seed, by='text', or more texts."
+                f"{texts.name}: a split by {by} with seed {seed} leaves too few texts of both classes to {purpose}: "
+                f"{n_positive} {texts.classes[0]} and {len(rows_of) - n_positive} {texts.classes[1]}, where {FEWEST} "
+                "of each are the fewest that tell a perfect probe from the larger class. Give more texts, or another "
+                "--held-out or --by."
             )
     return np.array(train), np.array(sorted(test))
 

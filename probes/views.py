@@ -15,7 +15,7 @@ from probes.heatmap import HeadHistogram, Heatmap
 from probes.lexicon import Lexicon, mask
 from probes.probe import ProbeSet, probe_checkpoint
 from probes.store import BrokenProbes, NoProbes, StaleProbes, saved
-from probes.texts import builtin
+from probes.text_files import builtin
 from probes.tokens import ToxicEnd, head_tokens, layer_tokens
 
 FORMATS = ("png", "svg", "csv", "json")

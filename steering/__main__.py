@@ -18,7 +18,7 @@ from lens import Lens, open_lens
 from lens.opening import check_machine, locate
 from lens.terminal import Command, progress, run_command
 from probes.lexicon import Lexicon, mask
-from probes.texts import open_texts
+from probes.text_files import open_texts
 from steering.bake import bake as bake_doses
 from steering.bake import check_free, check_plan
 from steering.calibrate import Calibration
@@ -69,7 +69,8 @@ def generate(
     Args:
         checkpoint: A folder, a name in checkpoints/, or "org/name" on the Hugging Face hub.
         prompt: Beginnings of texts.
-        prompts: More of them in a file, or "-" for standard input: one a line, or JSON lines with "prompt"; also .gz.
+        prompts: More of them in a file, or "-" for standard input: one a line, or JSON lines or a table (.csv, .tsv)
+            with "prompt" or "text"; also packed. Blanks at the ends of a prompt in a file are left out.
         sigmas: Strengths in the method's own unit (of iti: standard deviations along each direction); positive
             detoxifies, 0 is the plain model. Default: 0 4 8 12 (iti), 0 1 2 (caa), 0 1.
         nats: Strengths that cost so many nats per token on ordinary prose instead; 0 is the plain model.
@@ -137,7 +138,7 @@ def calibrate(
 def fit(
     checkpoint: Name,
     texts: str | None = None,
-    rule: Literal["human>=2.5", "human>=3", "sum>5.5"] = "human>=2.5",
+    rule: Literal["human>=2.5", "human>=3", "sum>5.5"] | None = None,
     classes: tuple[str, str] | None = None,
     choice: tyro.conf.OmitArgPrefixes[Choice] = CHOICE,
     machine: tyro.conf.OmitArgPrefixes[Machine] = MACHINE,
@@ -147,7 +148,7 @@ def fit(
     Args:
         checkpoint: A folder, a name in checkpoints/, or "org/name" on the Hugging Face hub.
         texts: The texts that --probes were fitted to: "builtin", or the file.
-        rule: What makes a ToxiGen text toxic.
+        rule: What makes a ToxiGen text toxic. Default: human>=2.5.
         classes: The labels of a file of your own, positive class first.
         choice: What is changed.
         machine: What it is computed on.

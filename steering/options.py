@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import sys
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from lens import Checkpoint, Lens, open_lens
+from lens.line_reader import STDIN
 from lens.opening import check_machine
 from probes.direction import Kind
 from steering.batch import Row, encoded
@@ -23,9 +21,8 @@ from steering.edit import Where
 from steering.methods.fitting import fit
 from steering.methods.table import METHODS
 from steering.plan import Plan
+from steering.prompt_files import read_prompts, remark
 from steering.sampling import Sampling
-
-JSON_LINES = (".jsonl", ".ndjson", ".json")
 
 
 @dataclass(frozen=True)
@@ -147,33 +144,8 @@ def text_of(file: Path) -> str:
 
 
 def prompts_from(source: str) -> list[str]:
-    """The prompts of a file, or of standard input ("-"): one a line, or JSON lines with "prompt"; perhaps gzipped."""
-    name = "standard input" if source == "-" else source
-    data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-    try:
-        text = (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode("utf-8-sig")
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{name} is not a text in UTF-8, plain or gzipped: {error}.") from error
-    lines = [(number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if not lines:
-        raise ValueError(f"{name} holds no prompt. Write one a line, or JSON lines with a 'prompt'.")
-    if name.removesuffix(".gz").endswith(JSON_LINES) or _object(lines[0][1]) is not None:
-        return list(_from_json(name, lines))
-    return [line for _, line in lines]
-
-
-def _from_json(name: str, lines: Sequence[tuple[int, str]]) -> Iterator[str]:
-    for number, line in lines:
-        found = (_object(line) or {}).get("prompt")
-        prompt = found.get("text") if isinstance(found, dict) else found  # as RealToxicityPrompts has it
-        if not isinstance(prompt, str):
-            raise ValueError(f"{name}:{number} is not a JSON object with a 'prompt'. Mend or remove this line.")
-        yield prompt
-
-
-def _object(line: str) -> dict[str, Any] | None:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+    """The prompts of a file, or of standard input ("-")."""
+    found = read_prompts(source)
+    if found.n_stripped:
+        print(f"{STDIN if source == '-' else source}: {remark(found.n_stripped)}", file=sys.stderr)
+    return [prompt.text for prompt in found.prompts]

@@ -27,9 +27,14 @@ HOMES = {
         *(f"evaluation/{name}.py" for name in ("pictures", "agree", "fit_scorer")),
         "benchmarks/family.py",
     },
-    "zstandard": {"training/lines.py"},
+    "zstandard": {"lens/line_reader.py"},
     "datasets": {"training/hub.py"},
 }
+SHARED = {
+    *("lens.checkpoint", "lens.files", "lens.numeric", "lens.terminal"),
+    *("lens.archive", "lens.line_reader", "lens.table_reader"),
+}
+"""What training takes from the lens: the checkpoint it writes, files, how commands end, and the reader of texts."""
 FILES = [ROOT / "app.py", *sorted(path for name in [*ORDER, "training"] for path in (ROOT / name).rglob("*.py"))]
 
 
@@ -57,11 +62,11 @@ def test_a_file_imports_from_its_left_and_knows_only_the_libraries_it_houses(pat
     assert not {library for library, homes in HOMES.items() if library in found and name not in homes}
 
 
-def test_training_meets_the_others_in_the_checkpoint_and_in_how_commands_end() -> None:
+def test_training_meets_the_others_in_the_checkpoint_in_files_and_in_how_commands_end() -> None:
     for path in (ROOT / "training").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lens"):
-                assert node.module in {"lens.checkpoint", "lens.files", "lens.numeric", "lens.terminal"}, path.name
+                assert node.module in SHARED, path.name
 
 
 def test_the_reader_of_imports_sees_those_inside_functions() -> None:

@@ -177,10 +177,10 @@ def test_what_speaks_sexually_of_minors_is_dropped_from_every_forum_format(tmp_p
         ("a.ndjson", b'{"posts": 3}\n', 1, "is no list"),
         ("a.ndjson", b'{"posts": [{"com": "a", "perspectives": {"TOXICITY": 7}}]}\n', 1, "TOXICITY"),
         ("a.ndjson", b'{"posts": [{"com": "a", "perspectives": {"TOXICITY": NaN}}]}\n', 1, "TOXICITY"),
-        ("a.csv", b"comment,thread\na,1\nb\n", 3, "has 1 cells"),
+        ("a.csv", b"comment,thread\na,1\nb\n", 3, "has 1 cell, the header has 2"),
         ("a.csv", b'comment,thread\na,1\n"b,1\nc,1\n', 3, "is no CSV"),
         ("a.csv", b"comment,thread\n&#" + b"9" * 5000 + b";,1\n", 2, ""),
-        ("a.csv", b"body,id\na,1\n", 1, "Columns: body, id"),
+        ("a.csv", b"body,id\na,1\n", 1, "has the columns 'body', 'id', separated by commas"),
     ],
 )
 def test_damage_stops_the_reader_with_file_line_and_reason(

@@ -44,7 +44,7 @@ def test_a_beginning_ends_with_a_word_and_reads_no_further(tmp_path: Path) -> No
     assert (document + "\n\n" + document).startswith(found)
     assert 1000 - len("héllo ".encode()) - 2 < len(found.encode()) <= 1000
     assert found.endswith(("héllo", "wörld"))
-    with pytest.raises(ValueError, match=r"long\.jsonl:3 is no JSON object"):
+    with pytest.raises(ValueError, match=r"long\.jsonl:3 is not JSON"):
         held_out(f"{path}:9kB")
 
 
@@ -66,13 +66,13 @@ def test_a_beginning_without_spaces_tears_no_character() -> None:
         ("none.txt", None, "There is no text .*none.txt. Give plain, or a file"),
         ("empty.txt", b" \n", "holds no text"),
         ("table.csv", b"text\na", r"\.txt, \.jsonl or \.json"),
-        ("bad.jsonl", b'{"body": "a"}', r"bad\.jsonl:1 is no JSON object with a 'text'"),
+        ("bad.jsonl", b'{"body": "a"}', r"bad\.jsonl:1 has no 'text', and no 'prefix' with a 'gold_completion'"),
         ("number.jsonl", b'{"text": 3}', r"number\.jsonl:1"),
         ("list.jsonl", b"[1]", r"list\.jsonl:1"),
         ("half.jsonl", b'{"prefix": "a"}', r"half\.jsonl:1"),
         ("torn.jsonl", b'{"text": "\\ud800"}', "half a character"),
-        ("latin.txt", b"caf\xe9", "cannot be read to its end"),
-        ("cut.txt.gz", gzip.compress(b"word " * 99)[:-9], "cannot be read to its end"),
+        ("latin.txt", b"caf\xe9", r"latin\.txt:1 is no UTF-8"),
+        ("cut.txt.gz", gzip.compress(b"word " * 99)[:-9], r"cut\.txt\.gz:1 cannot be read"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_place(

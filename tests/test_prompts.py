@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from evaluation.prompts import BUILTIN, Prompt, fitted, listed, open_prompts
 from lens import Lens
 from probes.lexicon import Lexicon, mask
+from steering.options import prompts_from
 
 SENTENCES = tuple(f"sentence number {n} of a list" for n in range(6))
 TOXIGEN = "- " + r"\n- ".join(SENTENCES) + r"\n-"
@@ -212,9 +214,9 @@ def test_what_is_left_is_the_longest_end_that_fits(lens: Lens, text: str, room: 
         ("score.jsonl", r"score\.jsonl:1: toxicity is a number from 0 to 1, or null; got 7"),
         ("word.jsonl", r"word\.jsonl:1: toxicity is a number .* got 'high'"),
         ("torn.jsonl", r"torn\.jsonl:1 holds half a character"),
-        ("empty.txt", "holds no prompts"),
-        ("latin.txt", "no UTF-8"),
-        ("broken.tar.gz", "cannot be read to its end"),
+        ("empty.txt", r"empty\.txt:1 holds no prompts"),
+        ("latin.txt", r"latin\.txt:1 is no UTF-8"),
+        ("broken.tar.gz", r"broken\.tar\.gz:1 cannot be read as a tar archive"),
         ("prompts.jsonl.gz:-3", "There is no file"),
         ("", "Prompts are a file"),
     ],
@@ -231,3 +233,74 @@ def test_nonsense_is_refused_with_a_sentence(rtp: Path, tmp_path: Path, spec: st
     (tmp_path / "broken.tar.gz").write_bytes(gzip.compress(b"no archive at all, but long enough to look at" * 30))
     with pytest.raises(ValueError, match=sentence):
         open_prompts(f"{tmp_path}/{spec}" if spec else spec)
+
+
+ONE_FILE = [
+    ("a.csv", "prompt,group\nOnce upon,0\nTwice,1\n"),
+    ("a.csv", "group;text\n0;Once upon\n1;Twice\n"),
+    ("a.tsv", "text\tgroup\nOnce upon\t0\nTwice\t1\n"),
+    ("a.csv.gz", "prompt\n\n Once upon\nTwice  \n"),
+    ("a.jsonl", '{"prompt": "Once upon", "text": "x"}\n\n{"prompt": "Twice "}\n'),
+    ("a.jsonl.zst", '{"prompt": {"text": "Once upon", "toxicity": 0.1}}\n{"text": "Twice"}\n'),
+    ("a.txt", "Once upon   \n\n\tTwice\r\n"),
+    ("a.txt", '{"prompt": "Once upon"}\n{"prompt": "Twice"}\n'),
+    ("a.txt.gz", "text,group\nOnce upon,0\nTwice,1\n"),
+    ("a", "\ufeffOnce upon\nTwice"),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), ONE_FILE)
+def test_a_prompts_file_is_the_same_to_generate_and_to_a_sweep(name: str, content: str, tmp_path: Path) -> None:
+    pack = {".gz": gzip.compress, ".zst": zstandard.compress}.get(Path(name).suffix, bytes)
+    path = tmp_path / name
+    path.write_bytes(pack(content.encode()))
+    assert prompts_from(str(path)) == ["Once upon", "Twice"]
+    assert [prompt.text for prompt in open_prompts(str(path)).prompts] == ["Once upon", "Twice"]
+
+
+def test_blanks_at_the_ends_of_a_prompt_are_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name, content, n in (("a.txt", "Once \nTwice\n\tThrice\n", 2), ("a.jsonl", '{"prompt": "Once\\n"}\n', 1)):
+        (tmp_path / name).write_text(content)
+        said = f"{n} prompt{'s' * (n > 1)} began or ended with blanks, which are left out"
+        assert said in open_prompts(str(tmp_path / name)).remark
+        assert prompts_from(str(tmp_path / name))[0] == "Once"
+        assert said in capsys.readouterr().err
+    (tmp_path / "clean.txt").write_text("Once\n\nTwice\r\n")
+    assert not open_prompts(str(tmp_path / "clean.txt")).remark
+    assert prompts_from(str(tmp_path / "clean.txt")) == ["Once", "Twice"]
+    assert not capsys.readouterr().err
+
+
+def test_a_toxigen_prompt_is_the_same_from_its_text_files_and_from_a_table(tmp_path: Path) -> None:
+    (tmp_path / "bakers_1k.txt").write_text(f"{TOXIGEN}\n")
+    (tmp_path / "train.csv").write_text(f'prompt,generation,group\n"{TOXIGEN}","so, on",bakers\n')
+    (tmp_path / "train.jsonl").write_text(json.dumps({"prompt": TOXIGEN, "group": "bakers"}))
+    first, *others = (open_prompts(f"{tmp_path}/{name}") for name in ("bakers_1k.txt", "train.csv", "train.jsonl"))
+    assert first.prompts[0].demonstrations == SENTENCES
+    assert [one.prompts for one in others] == [first.prompts] * 2
+    assert prompts_from(f"{tmp_path}/train.csv") == [listed(SENTENCES)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.csv", "Prompt,group\nOnce,0\n", r"a\.csv:1 has no column 'prompt' or 'text'\. It has the columns 'Prompt'"),
+        ("a.csv", "prompt,group\nOnce, upon a time,0\n", r"a\.csv:2 has 3 cells, the header has 2"),
+        ("a.csv", "prompt,group\nOnce,0\n,1\n", r"a\.csv:3 has no prompt"),
+        ("a.csv", "prompt\n\"{'text': 'Once', 'toxicity': None}\"\n", r"a\.csv:2 has an object printed where"),
+        ("a.txt", "Once\rTwice\rThrice", r"a\.txt:1 has a carriage return inside a line"),
+        ("a.txt", "Once\nTwice\n".encode("utf-16"), r"a\.txt:1 is UTF-16"),
+        (
+            "a.jsonl",
+            '{"prompt": "Once", "toxicity": 1' + "0" * 400 + "}",
+            r"a\.jsonl:1: toxicity is a number from 0 to 1",
+        ),
+    ],
+)
+def test_a_prompts_file_of_another_kind_is_refused_in_both(
+    name: str, content: str | bytes, sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    for read in (open_prompts, prompts_from):
+        with pytest.raises(ValueError, match=sentence):
+            read(str(tmp_path / name))

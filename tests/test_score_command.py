@@ -19,7 +19,7 @@ from evaluation.cache import text_sha
 from evaluation.classifier import Classifier
 from evaluation.commands.agree import agree
 from evaluation.commands.score import score
-from evaluation.rows import read, text
+from lens.table_reader import open_table, text
 from probes.texts import BadTexts
 
 TEXTS = ["the people", "", "kind", "vile, cold\nweather", "the people", 'a "kind" ‘people’', "  "]
@@ -67,7 +67,7 @@ def test_every_row_gets_a_line_in_order(
 
 def test_a_dot_leads_inside_an_object(tmp_path: Path) -> None:
     file = written(tmp_path / "t.jsonl", ROWS)
-    assert [text(*placed, "said.text") for placed in read(file)] == [text[::-1] for text in TEXTS]
+    assert [text(*placed, "said.text") for placed in open_table(file).rows] == [text[::-1] for text in TEXTS]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_row_without_a_text_stops_with_its_place(
 ) -> None:
     file = written(tmp_path / "t.jsonl", [{"text": "kind", "said": {"that": "kind"}}, row])
     with pytest.raises(BadTexts, match=sentence):
-        [text(*placed, field) for placed in read(file)]
+        [text(*placed, field) for placed in open_table(file).rows]
 
 
 def test_standard_input_is_answered_as_it_comes(
@@ -93,13 +93,27 @@ def test_standard_input_is_answered_as_it_comes(
     def shas() -> list[str]:
         return [json.loads(line)["text_sha"] for line in capsys.readouterr().out.splitlines()]
 
-    def lines() -> Iterator[str]:
-        yield from (json.dumps({"text": f"kind {i}"}) for i in range(257))
-        assert shas() == [text_sha(f"kind {i}") for i in range(256)]
-        yield '{"text": "cold"}'
+    class Slow(io.RawIOBase):
+        """A pipe whose writer waits for the first answers before the last line."""
+
+        def __init__(self) -> None:
+            self.lines = self.written()
+
+        def written(self) -> Iterator[bytes]:
+            yield from (json.dumps({"text": f"kind {i}"}).encode() + b"\n" for i in range(257))
+            assert shas() == [text_sha(f"kind {i}") for i in range(256)]
+            yield b'{"text": "cold"}'
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            line = next(self.lines, b"")
+            buffer[: len(line)] = line
+            return len(line)
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(sys, "stdin", lines())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Slow())))
     monkeypatch.setattr(sys, "argv", ["evaluation", "score", "-", "--scorer", classifier])
     main()
     assert shas() == [text_sha("kind 256"), text_sha("cold")]
@@ -112,7 +126,7 @@ def test_standard_input_is_read_as_a_file_is(monkeypatch: pytest.MonkeyPatch) ->
     def found(content: bytes) -> list[str]:
         stdin = io.TextIOWrapper(io.BytesIO(content), encoding="ascii", errors="surrogateescape")
         monkeypatch.setattr(sys, "stdin", stdin)
-        return [text(*placed, "text") for placed in read("-")]
+        return [text(*placed, "text") for placed in open_table("-").rows]
 
     assert found('\ufeff{"text": "é"}\n\n{"text": "kind"}\n'.encode()) == ["é", "kind"]
     with pytest.raises(BadTexts, match=r"standard input:2 is no UTF-8"):

@@ -18,7 +18,7 @@ from conftest import write_tiny_olmo
 
 from lens import Checkpoint, Lens, open_lens
 from probes import builtin, probe_checkpoint
-from probes.texts import open_texts
+from probes.text_files import open_texts
 from steering import Plan, Row, Sampling, fit, generate
 from steering.__main__ import main
 from steering.batch import Batch
@@ -169,12 +169,12 @@ def test_prompts_come_from_files_and_from_standard_input(
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("a.txt", b" \n\n", "a.txt holds no prompt"),
-        ("a.txt", b"a\xff\n", "a.txt is not a text in UTF-8"),
-        ("a.txt", PACKED["zipped.txt.gz"][:-9], "a.txt is not a text in UTF-8, plain or gzipped"),
-        ("a.jsonl", b"{\n", r"a.jsonl:1 is not a JSON object with a 'prompt'"),
-        ("a.txt", b'{"prompt": "a"}\n\n3\n', r"a.txt:3 is not a JSON object with a 'prompt'"),
-        ("a.txt", b'{"prompt": {"text": 3}}\n', r"a.txt:1 is not"),
+        ("a.txt", b" \n\n", "a.txt:1 holds no prompt"),
+        ("a.txt", b"a\xff\n", "a.txt:1 is no UTF-8"),
+        ("a.txt", PACKED["zipped.txt.gz"][:-9], "a.txt:1 cannot be read"),
+        ("a.jsonl", b"{\n", r"a.jsonl:1 is not JSON"),
+        ("a.txt", b'{"prompt": "a"}\n\n3\n', r"a.txt:3 is no JSON object"),
+        ("a.txt", b'{"prompt": {"text": 3}}\n', r"a.txt:1 has no prompt"),
         ("a.jsonl", b"[" * 10_000, r"a.jsonl:1 is not"),
     ],
 )

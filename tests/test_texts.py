@@ -8,12 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lens.table_reader import open_table
 from probes import BadTexts, LabelledText, Lexicon, TextSet, mask, open_texts, read_texts, read_toxigen, split
-from probes.texts import RULES, normalised, rows
+from probes.text_files import RULES
+from probes.texts import normalised
 
 
 def toxigen_row(text: str, human: float, ai: float = 1.0, group: str = "bakers") -> dict[str, object]:
     return {"text": text, "target_group": group, "toxicity_human": human, "toxicity_ai": ai}
+
+
+def line_of(place: str) -> int:
+    return int(place.rpartition(":")[2])
 
 
 def write_jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -80,14 +86,14 @@ def test_a_damaged_row_stops_the_reading_with_its_number(tmp_path, damaged):
 def test_a_line_that_is_no_json_stops_the_reading_with_its_number(tmp_path):
     path = tmp_path / "rated.jsonl"
     path.write_text(json.dumps(RATED[0]) + '\n{"text": "cut of')
-    with pytest.raises(BadTexts, match=r"rated\.jsonl:2 is not a JSON object"):
+    with pytest.raises(BadTexts, match=r"rated\.jsonl:2 is not JSON"):
         open_texts(str(path))
 
 
 def test_a_truncated_archive_is_refused(tmp_path):
     path = write_jsonl(tmp_path / "rated.jsonl.gz", RATED * 200)
     path.write_bytes(path.read_bytes()[:-12])
-    with pytest.raises(BadTexts, match="Copy it again"):
+    with pytest.raises(BadTexts, match="fetch it again"):
         open_texts(str(path))
 
 
@@ -100,24 +106,24 @@ def test_an_archive_with_a_changed_byte_is_refused(tmp_path, name):
     for at in range(10, len(whole), 7):  # behind the header, of which gzip does not read every byte
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
         with pytest.raises(BadTexts):
-            list(rows(path))
+            list(open_table(path).rows)
 
 
 @pytest.mark.parametrize("name", ["rated.jsonl", "rated.csv"])
 def test_a_mark_in_front_and_blank_lines_are_no_part_of_the_rows(tmp_path, name):
     """Excel writes the mark; the lines of rows are still those of the file."""
     path = (write_csv if name.endswith("csv") else write_jsonl)(tmp_path / name, RATED)
-    plain = list(rows(path))
+    plain = list(open_table(path).rows)
     head, first, *rest = path.read_text().splitlines()
     path.write_text("\ufeff" + "\n".join([head, "", first, *rest, "", ""]))
-    marked = list(rows(path))
+    marked = list(open_table(path).rows)
     assert [row for _, row in marked] == [row for _, row in plain]
-    assert [line for line, _ in marked[1:]] == [line + 1 for line, _ in plain[1:]]
+    assert [line_of(place) for place, _ in marked[1:]] == [line_of(place) + 1 for place, _ in plain[1:]]
 
 
 def test_a_cell_of_a_table_may_be_long(tmp_path):
     path = write_csv(tmp_path / "long.csv", [{"text": "bread " * 50_000, "label": "toxic"}])
-    assert len(next(rows(path))[1]["text"]) == 300_000
+    assert len(next(open_table(path).rows)[1]["text"]) == 300_000
 
 
 @pytest.mark.parametrize("name", ["rated.jsonl", "rated.csv"])
@@ -126,7 +132,7 @@ def test_what_is_no_utf_8_is_named_by_its_line(tmp_path, name):
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], lines[2].replace(b"bread", "café".encode("latin-1")), *lines[3:]]))
     with pytest.raises(BadTexts, match=rf"{name}:3 is no UTF-8"):
-        list(rows(path))
+        list(open_table(path).rows)
 
 
 @pytest.mark.parametrize("name", ["no-such.jsonl", "texts.parquet"])
@@ -158,8 +164,9 @@ def test_which_class_is_positive_is_asked_and_not_guessed(tmp_path):
 
 def test_a_name_of_ones_own_holds_for_every_source(tmp_path):
     rated, own = write_jsonl(tmp_path / "rated.jsonl", RATED), write_csv(tmp_path / "style.csv", FORMAL)
-    for source in ("builtin", str(rated), str(own)):
-        assert open_texts(source, name="mine", classes=("formal", "casual")).name == "mine"
+    assert open_texts(str(own), name="mine", classes=("formal", "casual")).name == "mine"
+    for source in ("builtin", str(rated)):
+        assert open_texts(source, name="mine").name == "mine"
     assert open_texts("builtin", name="mine").digest == open_texts("builtin").digest
 
 
@@ -291,10 +298,134 @@ def test_hatecheck_and_paradetox_are_known_by_their_columns(tmp_path):
     [
         ("cases.csv", "test_case,label_gold\nrye,hateful\noats,maybe\n", r"cases\.csv:3 .* hateful, non-hateful"),
         ("cases.csv", "test_case,label_gold\n,hateful\n", r"cases\.csv:2 has no test_case"),
-        ("pairs.tsv", "toxic\tneutral1\nrye\toats\nrye\n", r"pairs\.tsv:3 lacks"),
+        ("pairs.tsv", "toxic\tneutral1\nrye\toats\nrye\n", r"pairs\.tsv:3 has 1 cell, the header has 2"),
     ],
 )
 def test_a_damaged_row_of_a_published_set_is_named(tmp_path, name, content, words):
     (tmp_path / name).write_text(content)
     with pytest.raises(BadTexts, match=words):
         open_texts(str(tmp_path / name))
+
+
+def concept(n: int = 20, **changed: object) -> list[dict[str, object]]:
+    """So many texts of each of two classes."""
+    rows: list[dict[str, object]] = [
+        {"text": f"{word} number {row}", "label": label}
+        for row in range(n)
+        for word, label in (("sincerely", "formal"), ("yo", "casual"))
+    ]
+    return [*rows[:-1], {**rows[-1], **changed}]
+
+
+@pytest.mark.parametrize("label", [None, "", "  ", float("nan")])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_a_row_without_a_label_is_no_class_of_its_own(tmp_path, name, label):
+    rows = concept(label=label if name == "a.jsonl" or isinstance(label, str) else "")
+    path = (write_csv if name == "a.csv" else write_jsonl)(tmp_path / name, rows)
+    for classes in (("formal", "none"), ("formal", "casual"), ("formal", "nan"), None):
+        with pytest.raises(BadTexts, match=rf"{name}:4[01] has no label"):
+            open_texts(str(path), classes=classes)
+
+
+def test_a_row_that_lacks_the_key_of_its_label_is_named(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [*concept(), {"text": "none at all"}])
+    with pytest.raises(BadTexts, match=r"a\.jsonl:41 has no field 'label'"):
+        open_texts(str(path), classes=("formal", "none"))
+
+
+@pytest.mark.parametrize(
+    ("yes", "no", "classes"),
+    [
+        ("1.0", "0.0", ("1", "0")),
+        ("1.", "0", ("1", "0")),
+        (1.0, 0.0, ("1", "0")),
+        (1, 0.0, ("1", "0")),
+        (True, 0, ("1", "0")),
+        (" TRUE ", "False", ("true", "false")),
+        (True, False, ("true", "false")),
+        (" Yes", "NO ", ("yes", "no")),
+    ],
+)
+def test_labels_that_say_one_thing_in_two_ways_are_one(tmp_path, yes, no, classes):
+    rows = [{**row, "label": yes if row["label"] == "formal" else no} for row in concept()]
+    found = open_texts(str(write_jsonl(tmp_path / "a.jsonl", rows)))
+    assert (found.classes, found.labels.tolist()) == (classes, [True, False] * 20)
+    named = open_texts(str(tmp_path / "a.jsonl"), classes=(str(no).strip(), str(yes).strip()))
+    assert named.labels.tolist() == [False, True] * 20
+
+
+def test_a_label_that_is_neither_class_is_named_with_its_line(tmp_path):
+    path = str(write_csv(tmp_path / "a.csv", concept(label="2.5")))
+    with pytest.raises(BadTexts, match=r"a\.csv:41 is labelled '2\.5', which is neither 'formal' nor 'casual'"):
+        open_texts(path, classes=("formal", "casual"))
+    with pytest.raises(BadTexts, match=r"labels: 2\.5, casual, formal"):
+        open_texts(path)
+    with pytest.raises(BadTexts, match="Formal and formal  are one"):
+        open_texts(path, classes=("Formal", "formal "))
+
+
+def test_classes_and_rules_that_would_be_ignored_are_refused(tmp_path):
+    rated, own = str(write_jsonl(tmp_path / "rated.jsonl", RATED)), str(write_csv(tmp_path / "style.csv", concept()))
+    for source in ("builtin", rated):
+        with pytest.raises(BadTexts, match=r"--classes names .* are toxic and benign\. Leave --classes away"):
+            open_texts(source, classes=("benign", "toxic"))
+        assert open_texts(source, classes=("toxic", "benign")).classes == ("toxic", "benign")
+    for source in ("builtin", own):
+        with pytest.raises(BadTexts, match=r"A label rule \(human>=3\) is for ToxiGen's ratings.* Leave --rule away"):
+            open_texts(source, "human>=3", classes=("formal", "casual") if source == own else None)
+
+
+def test_texts_in_both_classes_are_counted_and_left_out(tmp_path):
+    both = [{"text": f" sincerely number {row}", "label": "casual"} for row in range(4)]
+    found = open_texts(str(write_csv(tmp_path / "a.csv", concept() + both)), classes=("formal", "casual"))
+    assert "4 different texts stand in both classes; they are left out" in found.remark
+    assert [int(found.labels.sum()), len(found)] == [16, 36]
+    assert not open_texts(str(write_csv(tmp_path / "a.csv", concept())), classes=("formal", "casual")).remark
+
+
+@pytest.mark.parametrize("n_both", [20, 15])
+def test_texts_of_which_too_few_are_of_one_class_are_refused(tmp_path, n_both):
+    both = [{"text": f"sincerely number {row}", "label": "casual"} for row in range(n_both)]
+    path = write_csv(tmp_path / "a.csv", concept() + both)
+    with pytest.raises(
+        BadTexts, match=rf"a\.csv: {n_both} different texts stand in both .* {20 - n_both} formal and 20"
+    ):
+        open_texts(str(path), classes=("formal", "casual"))
+
+
+def test_a_published_set_is_kept_as_it_is_with_a_word_on_texts_in_both_classes(tmp_path):
+    rows = "toxic\tneutral1\nbad bread\tno bread\nno bread\tbread\n"
+    (tmp_path / "pairs.tsv").write_text(rows)
+    found = open_texts(str(tmp_path / "pairs.tsv"))
+    assert len(found) == 4
+    assert found.remark == "1 different texts stand in both classes, as published."
+
+
+def test_a_split_by_group_needs_groups():
+    for n_without, texts in ((50, 50), (1, 50)):
+        rows = [
+            LabelledText(f"number {row}", row % 2 == 0, "" if row < n_without else f"{row % 9}") for row in range(texts)
+        ]
+        with pytest.raises(BadTexts, match=rf"{n_without} of 50 have none. Give the texts a column 'group'"):
+            split(TextSet("plain", tuple(rows)), by="group")
+
+
+@pytest.mark.parametrize(("n_positive", "n"), [(3, 200), (5, 300), (198, 200), (2, 8)])
+def test_a_split_with_too_few_texts_of_one_class_is_refused(n_positive, n):
+    """With fewer than three of a class held out, who names the larger one would pass for a perfect probe too often."""
+    texts = TextSet("rare", tuple(LabelledText(f"number {row}", row < n_positive) for row in range(n)))
+    with pytest.raises(
+        BadTexts, match=r"too few texts of both classes to .*: \d+ toxic and \d+ benign, where 3 of each"
+    ):
+        split(texts)
+    assert all((1 - 3 / size) ** size < 0.05 < (1 - 2 / size) ** size for size in range(6, 400))
+
+
+@pytest.mark.parametrize(
+    ("row", "words"), [({"text": 3}, "is not a text but 3"), ({"text": "\ud800"}, "half a character")]
+)
+def test_a_text_that_cannot_be_read_is_named(tmp_path, row, words):
+    for rows, classes in ((concept(**row), ("formal", "casual")), ([*RATED, {**RATED[0], **row}], None)):
+        path = write_jsonl(tmp_path / "a.jsonl", rows)
+        with pytest.raises(BadTexts, match=rf"a\.jsonl:{len(rows)}\b.*{words}"):
+            open_texts(str(path), classes=classes)

@@ -18,8 +18,8 @@ from evaluation.transfer import compare, detect, others, some_of, two_styles
 from evaluation.unit import Subject
 from lens import Head, Lens, gather, open_lens
 from lens.bench import Bench
+from lens.table_reader import open_table
 from probes import BadTexts, LabelledText, ProbeSet, StaleProbes, TextSet, builtin
-from probes.texts import rows
 from steering.options import Machine
 
 RNG = np.random.default_rng(0)
@@ -184,7 +184,7 @@ def test_two_styles_are_paired_by_length_and_one_sentence_a_text(tmp_path: Path)
 def test_the_command_says_and_keeps_what_is_found(bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     texts = tmp_path / "own.jsonl"
     texts.write_text("".join(json.dumps({"text": one.text, "label": int(one.label)}) + "\n" for one in OTHER.texts))
-    assert len(list(rows(texts))) == 80
+    assert len(list(open_table(texts).rows)) == 80
 
     def run() -> str:
         folders = tuple(str(bench.checkpoint(name).folder) for name in ("tiny-a", "tiny-b"))

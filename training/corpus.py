@@ -1,15 +1,13 @@
 """Documents from files in their real formats, one after the other; a damaged line stops the reader with file and line.
 
 Formats are told by the file's name: JSON lines (`.jsonl`, `.ndjson`, `.json`: C4, Dolma, archived 4chan threads), CSV
-(crawls of 4chan, or texts in a column), plain text (`.txt`, an empty line between documents), each also as `.gz` or
-`.zst`; JSON lines also inside a `.tar` of either kind. `hub:NAME:CONFIG:SPLIT` streams a data set. A fragment names
-other fields: `c4.jsonl.gz#prefix+gold_completion`, `prompts.jsonl#prompt.text`, `tweets.csv#tweet`.
+and TSV (crawls of 4chan, or texts in a column), plain text (`.txt`, an empty line between documents), each also as
+`.gz` or `.zst`; JSON lines also inside a `.tar` of either kind. `hub:NAME:CONFIG:SPLIT` streams a data set. A fragment
+names other fields: `c4.jsonl.gz#prefix+gold_completion`, `prompts.jsonl#prompt.text`, `tweets.csv#tweet`.
 """
 
-import csv
 import hashlib
 import itertools
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,16 +16,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lens.archive import members
+from lens.line_reader import Lines, kind_of, opened
+from lens.table_reader import SEPARATORS, Cells, csv_cells, described, json_reason, json_rows
 from training import forum
-from training.document import CorpusError, Document, Ledger, Reading
+from training.document import CorpusError, Damage, Document, Ledger, Reading
 from training.hub import PREFIX, Hub
-from training.lines import PACKED, Damage, Lines, members, opened
 
 __all__ = ["CorpusError", "Document", "Ledger", "Reading", "Source", "documents", "sources"]
 
 TEXT = ("text",)
 HELD_OUT = "c4-validation."  # C4's own held-out shards lie in the folder of its training shards
-csv.field_size_limit(2**24)
 
 THREADS = Reading()
 
@@ -58,9 +57,9 @@ class Source:
             raise CorpusError(
                 f"There is no file {path}.{_near(path)} Give files such as c4.jsonl.gz, or c4.jsonl#body."
             )
-        if _kind(path) not in READERS:
+        if kind_of(path) not in READERS:
             raise CorpusError(f"{path} has no known format. Known: {', '.join(READERS)}, also with .gz or .zst.")
-        if named and _kind(path) == ".txt":
+        if named and kind_of(path) == ".txt":
             raise CorpusError(f"{path} is plain text and has no field {named}.")
         return cls(path, fields)
 
@@ -112,7 +111,7 @@ def _sources(text: str, fields: tuple[str, ...]) -> list[Source]:
     if not Path(name).is_dir():
         return [Source.parse(text, fields)]
     fields = tuple(named.split("+")) if named else fields
-    files = sorted(path for path in Path(name).iterdir() if path.is_file() and _kind(path) in READERS)
+    files = sorted(path for path in Path(name).iterdir() if path.is_file() and kind_of(path) in READERS)
     found = [Source(path, fields) for path in files if not path.name.startswith(HELD_OUT)]
     if not found:
         raise CorpusError(f"The folder {name} holds no file of a known format: {', '.join(READERS)}, also packed.")
@@ -125,26 +124,21 @@ def _near(path: Path) -> str:
     return f" Did you mean {path.parent / near[0]}?" if near else ""
 
 
-def _kind(path: Path) -> str:
-    """The suffix that tells the format, whatever the file is packed in."""
-    return next((suffix for suffix in reversed(path.suffixes) if suffix not in PACKED), "")
-
-
 def _entries(source: Source, damage: Damage) -> Iterator[Entry]:
     if source.hub:
         for number, row in enumerate(source.hub.rows(), start=1):
             try:
                 yield _entry(row, source)
             except (ValueError, TypeError, LookupError) as error:
-                damage.report(Path(str(source.hub)), number, _reason(error))
+                damage.report(Path(str(source.hub)), number, json_reason(error))
         return
-    with opened(source.path) as file:
-        if _kind(source.path) != ".tar":
-            yield from READERS[_kind(source.path)](Lines(file, source.path, damage), source)
+    with opened(source.path, CorpusError) as file:
+        if kind_of(source.path) != ".tar":
+            yield from READERS[kind_of(source.path)](Lines(file, source.path, damage), source)
             return
         n_files = 0
-        for where, member in members(file, source.path):
-            if READERS.get(_kind(where)) is _json_lines:
+        for where, member in members(file, source.path, CorpusError):
+            if READERS.get(kind_of(where)) is _json_lines:
                 n_files += 1
                 yield from _json_lines(Lines(member, where, damage), source)
         if not n_files:
@@ -152,20 +146,17 @@ def _entries(source: Source, damage: Damage) -> Iterator[Entry]:
 
 
 def _json_lines(lines: Lines, source: Source) -> Iterator[Entry]:
-    for line in lines:
-        if line.strip():
-            try:
-                entry = _entry(json.loads(line), source)
-            except (ValueError, TypeError, LookupError, RecursionError) as error:
-                lines.damaged(_reason(error))
-            else:
-                yield entry
+    for row in json_rows(lines):
+        try:
+            entry = _entry(row, source)
+        except (ValueError, TypeError, LookupError) as error:
+            lines.damaged(json_reason(error))
+        else:
+            yield entry
 
 
-def _entry(row: Any, source: Source) -> Entry:
+def _entry(row: Mapping[str, Any], source: Source) -> Entry:
     """A row that has the fields asked for is a text; else it may be a thread with 'posts'."""
-    if not isinstance(row, Mapping):
-        raise TypeError("is no JSON object")
     try:
         text = "".join(_text(row, field) for field in source.fields).strip()
     except KeyError as missing:
@@ -198,21 +189,9 @@ def _sound(documents: list[Document]) -> list[Document]:
     return documents
 
 
-def _reason(error: Exception) -> str:
-    """What is wrong with a line, without its words."""
-    if isinstance(error, json.JSONDecodeError):
-        return f"is not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
-    if isinstance(error, UnicodeEncodeError):
-        return "holds half of a surrogate pair"
-    if isinstance(error, RecursionError):
-        return "is not JSON that can be read: too many levels"
-    return f"{error.args[0]}"
-
-
 def _csv(lines: Lines, source: Source) -> Iterator[Entry]:
     """Texts of the columns asked for; else threads of a crawl: `comment` or `com`, rows of one `thread` in a row."""
-    rows = _rows(lines)
-    begins, header = next(rows, (1, []))
+    begins, header, separator, rows = csv_cells(lines, SEPARATORS[kind_of(source.path)])
     if not header:
         return
     body = next((name for name in ("comment", "com") if name in header), "")
@@ -224,40 +203,20 @@ def _csv(lines: Lines, source: Source) -> Iterator[Entry]:
         for _, group in itertools.groupby(rows, key=lambda numbered: numbered[1][header.index("thread")]):
             yield list(_posts(group, header.index(body), lines))
     else:
-        shown = ", ".join(name[:30] for name in header[:12])
         raise CorpusError(
             f"{lines.where}:{begins} has no column {' nor '.join(source.fields)} and is no crawl with 'thread' and "
-            f"'comment'. Columns: {shown}. Name one: {source.path.name}#column."
+            f"'comment'. It has {described(header, separator)}. Name one: {source.path.name}#column."
         )
 
 
-def _posts(rows: Iterator[tuple[int, list[str]]], column: int, lines: Lines) -> Iterator[Document]:
+def _posts(rows: Iterator[Cells], column: int, lines: Lines) -> Iterator[Document]:
     for begins, row in rows:
         try:
             post = Document(forum.clean_post(row[column]))
         except ValueError as error:  # a character reference of thousands of digits
-            lines.damaged(_reason(error), begins)
+            lines.damaged(json_reason(error), begins)
         else:
             yield post
-
-
-def _rows(lines: Lines) -> Iterator[tuple[int, list[str]]]:
-    """Rows with the line where each begins: the header, then those of as many cells."""
-    reader, width = csv.reader(iter(lines), strict=True), 0
-    while True:
-        begins = lines.number + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            lines.damaged(f"is no CSV: {error}", begins)
-            continue
-        if width and row and len(row) != width:
-            lines.damaged(f"has {len(row)} cells; the header has {width}", begins)
-        elif row:
-            width = width or len(row)
-            yield begins, row
 
 
 def _plain(lines: Lines, source: Source) -> Iterator[Entry]:
@@ -268,5 +227,5 @@ def _plain(lines: Lines, source: Source) -> Iterator[Entry]:
 
 
 Reader = Callable[[Lines, Source], Iterator[Entry]]
-READERS: dict[str, Reader] = {".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json_lines, ".csv": _csv}
-READERS |= {".txt": _plain, ".tar": _json_lines}
+READERS: dict[str, Reader] = {".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json_lines}
+READERS |= {".csv": _csv, ".tsv": _csv, ".txt": _plain, ".tar": _json_lines}

@@ -1,12 +1,14 @@
 """What a reader gives and what it counts: documents, how to read them, and a ledger in which no text goes missing."""
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+from lens.line_reader import BadTexts, Strict
 from lens.numeric import settle_numbers
 
 
-class CorpusError(ValueError):
+class CorpusError(BadTexts):
     """A source that cannot be read to its end, with the line where it went wrong."""
 
 
@@ -67,3 +69,23 @@ class Ledger:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass
+class Damage(Strict):
+    """Goes past as many damaged lines of one source as are tolerated, each of them listed in the ledger."""
+
+    error = CorpusError
+    tolerated: int
+    ledger: Ledger
+    lines: int = 0
+
+    def report(self, where: Path, number: int, reason: str, n_lines: int = 1) -> None:
+        """Of lines that begin at `number`: count them and return, or raise."""
+        self.lines += n_lines
+        if self.lines > self.tolerated:
+            raise self.error(
+                f"{where}:{number} {reason}. Mend it, or go past damaged lines: --skip-damaged {self.lines} would do "
+                "as far as has been read."
+            )
+        self.ledger.damaged.append(f"{where.name}:{number} {reason}" + (f" ({n_lines} lines)" if n_lines > 1 else ""))

@@ -5,13 +5,13 @@ the paper's own are not published.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from training.document import CorpusError, Document, Ledger
-from training.lines import Damage, Lines, opened
+from lens.line_reader import Lines, Strict, opened
+from lens.table_reader import json_rows
+from training.document import CorpusError, Document
 
 Style = Literal["meda", "inst"]
 TOXIC_FROM = 0.5
@@ -65,22 +65,31 @@ class Prefixing:
         return "" if score is None else prefix_of(self.style, score)
 
 
+class _NoScore(Strict):
+    """Every line must be a score."""
+
+    error = CorpusError
+
+    def report(self, where: Path, number: int, reason: str, n_lines: int = 1) -> None:
+        raise CorpusError(
+            f'{where}:{number} is no score such as {{"text_sha": "9f86d0…", "score": 0.37}}, with the SHA-256 of a '
+            "text in hexadecimal and a number from 0 to 1, or null."
+        )
+
+
 def read_scores(path: Path) -> dict[bytes, float]:
     """JSON lines {"text_sha": SHA-256 of the text in hexadecimal, "score": 0 to 1, or null where there is none}."""
     scores = {}
-    with opened(path) as file:
-        lines = Lines(file, path, Damage(0, Ledger()))
-        for line in lines:
+    with opened(path, CorpusError) as file:
+        lines = Lines(file, path, _NoScore())
+        for row in json_rows(lines):
             try:
-                row = json.loads(line)
                 key, score = bytes.fromhex(row["text_sha"]), row["score"]
                 if len(key) != 32 or not (score is None or 0 <= score <= 1):
                     raise ValueError
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise CorpusError(
-                    f'{path}:{lines.number} is no score such as {{"text_sha": "9f86d0…", "score": 0.37}}, with the '
-                    "SHA-256 of a text in hexadecimal and a number from 0 to 1, or null."
-                ) from error
-            if score is not None:
-                scores[key[:16]] = float(score)
+            except (ValueError, KeyError, TypeError) as error:
+                lines.damaged(f"{error}")
+            else:
+                if score is not None:
+                    scores[key[:16]] = float(score)
     return scores

@@ -7,8 +7,8 @@ from importlib import resources
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from lens.line_reader import PACKED
 from training.corpus import Ledger, Source
-from training.lines import PACKED
 from training.prefix import Prefixing
 from training.prepare import PLACEHOLDERS, Preparation, prepared
 

@@ -14,9 +14,9 @@ import numpy as np
 import tyro
 
 from evaluation.agree import agreement, picture
-from evaluation.rows import Placed, batches, number, read, text
-from evaluation.scorer import AT_ONCE, missing_scores, open_scorer
+from evaluation.scorer import AT_ONCE, batches, missing_scores, open_scorer
 from lens.files import check_folder, write_atomically
+from lens.table_reader import Placed, number, open_table, text
 from lens.terminal import progress
 
 COLUMN = "column:"
@@ -49,7 +49,7 @@ def agree(
     other, other_scores, other_missing = scores_of(second, field, cache)
     a: list[float | None] = []
     b: list[float | None] = []
-    for batch in batches(read(texts), AT_ONCE):
+    for batch in batches(open_table(texts).rows, AT_ONCE):
         a += one_scores(batch)
         b += other_scores(batch)
         progress(f"{len(a):,} texts")

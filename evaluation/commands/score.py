@@ -9,8 +9,8 @@ from typing import Annotated
 import tyro
 
 from evaluation.cache import text_sha
-from evaluation.rows import batches, read, text
-from evaluation.scorer import Cached, missing_scores, open_scorer
+from evaluation.scorer import Cached, batches, missing_scores, open_scorer
+from lens.table_reader import open_table, text
 from lens.terminal import progress
 
 
@@ -33,7 +33,7 @@ def score(
     """
     opened = open_scorer(scorer, cache)
     n = n_missing = 0
-    texts = (text(place, row, field) for place, row in read(file))
+    texts = (text(place, row, field) for place, row in open_table(file).rows)
     for batch in batches(texts, opened.at_once):
         scores = opened(batch)
         print("\n".join(line(*pair, opened) for pair in zip(batch, scores, strict=True)), flush=True)

@@ -50,7 +50,8 @@ def sweep(
         plans: none, prompting, iti@8, caa@0.1nats, iti:heads=band,gate=0.5@8: a method with a strength in its own unit,
             or the strength that costs so many nats per token on --text.
         out: The folder of the results.
-        prompts: builtin, rtp.jsonl:300, toxigen.tar.gz:300, or a file of your own.
+        prompts: builtin, rtp.jsonl:300, toxigen.tar.gz:300, or a file of your own: one a line, or JSON lines or a table
+            (.csv, .tsv) with "prompt" or "text". Blanks at the ends of a prompt are left out.
         seeds: Of the words; every plan and checkpoint gets the same ones.
         preset: paper: one text per prompt. rtp: 25, as RealToxicityPrompts does. Both: 20 tokens, top-p 0.9.
         probes: The probe set of all plans that name none. Default: toxigen.
@@ -70,10 +71,13 @@ def sweep(
         machine.check()
     opened = {spec: scorer(spec) for spec in scorers}
     found = [locate(name) for name in checkpoints]
+    prompt_sets = tuple(open_prompts(spec) for spec in prompts)
+    for remarked in (found for found in prompt_sets if found.remark):
+        print(f"{remarked.name}: {remarked.remark}", file=sys.stderr)
     asked = Sweep(
         tuple(Subject.of(one, machine.dtype) for one in found),
         tuple(read_plan(plan, probes) for plan in plans),
-        tuple(open_prompts(spec) for spec in prompts),
+        prompt_sets,
         seeds,
         PRESETS[preset].sampling,
         PRESETS[preset].n_samples,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +19,8 @@ from lens.opening import locate
 from lens.terminal import progress
 from probes.probe import ProbeSet
 from probes.store import BY_GROUP
-from probes.texts import open_texts
+from probes.text_files import kind_of_set, open_texts
+from probes.texts import TextSet
 from steering.options import Machine
 
 MACHINE = Machine(threads=1)
@@ -29,7 +32,7 @@ def transfer(
     texts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXTS ...")] = ("builtin",),
     styles: Annotated[tuple[str, str] | None, tyro.conf.arg(metavar="FILE#FIELD FILE#FIELD")] = None,
     probes: str = "toxigen",
-    rule: Literal["human>=2.5", "human>=3", "sum>5.5"] = "human>=2.5",
+    rule: Literal["human>=2.5", "human>=3", "sum>5.5"] | None = None,
     classes: tuple[str, str] | None = None,
     limit: int = 4000,
     seed: int = 0,
@@ -48,7 +51,7 @@ def transfer(
         styles: Two files of harmless texts in two manners of writing; a probe that reads the concept alone cannot tell
             them apart.
         probes: The probe set to test.
-        rule: What makes a ToxiGen text toxic.
+        rule: What makes a ToxiGen text toxic. Default: human>=2.5.
         classes: The labels of a file of your own, positive class first.
         limit: About so many texts of each set but the probes' own, drawn by --seed.
         seed: Of the texts drawn.
@@ -60,7 +63,7 @@ def transfer(
         check_folder(out)
     if not checkpoints:
         raise ValueError("Name at least one checkpoint, such as demo-10 or a folder.")
-    sets = [open_texts(source, rule, classes=classes) for source in texts]
+    sets = opened(texts, rule, classes)
     sets = [one if one.name == probes.removesuffix(BY_GROUP) else some_of(one, limit, seed) for one in sets]
     if styles:
         sets.append(two_styles(*styles, n=limit // 2, seed=seed))
@@ -75,6 +78,23 @@ def transfer(
                 print(told(found, first.setdefault(one.digest, found)), flush=True)
                 if results:
                     results.append([found.row(subject, np.random.default_rng(0))])
+
+
+def opened(texts: Sequence[str], rule: str | None, classes: tuple[str, str] | None) -> list[TextSet]:
+    """The sets, of which a rule is for ToxiGen's and classes are for files of one's own; one of each is needed."""
+    kinds = [kind_of_set(source) for source in texts]
+    sets = [
+        open_texts(
+            source,
+            rule if kind == "toxigen" or "toxigen" not in kinds else None,
+            classes=classes if kind == "own" or "own" not in kinds else None,
+        )
+        for source, kind in zip(texts, kinds, strict=True)
+    ]
+    for one in sets:
+        if one.remark:
+            print(one.remark, file=sys.stderr)
+    return sets
 
 
 def told(found: Detection, first: Detection) -> str:

@@ -11,7 +11,8 @@ import torch
 from lens import Lens
 from probes.probe import ProbeSet
 from probes.store import StaleProbes
-from probes.texts import TextSet, bonds, builtin
+from probes.text_files import builtin
+from probes.texts import TextSet, bonds
 from steering import store
 from steering.dose import Steering
 from steering.edit import Edit
