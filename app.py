@@ -10,8 +10,11 @@ import contextlib
 import errno
 import html
 import os
+import re
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ import gradio as gr
 import tyro
 import uvicorn
 from fastapi import FastAPI
+from starlette.routing import Mount
 
 import evaluation.panel
 import probes.panel
@@ -26,7 +30,8 @@ import probes.tokens_panel
 import steering.panel
 from api.calls import Endpoint, Endpoints
 from api.guard import Guard, Rules
-from api.hosts import Hosts
+from api.hosts import Hosts, is_address, is_loopback
+from api.logins import Login
 from evaluation.builtin_scorer import BuiltinScorer
 from evaluation.pictures import variables
 from evaluation.shelf import Shelf
@@ -42,6 +47,8 @@ TAGLINE = "See where a language model keeps its toxicity, and turn it up or down
 SHIPPED = Shelf()
 """The results that come with the program."""
 LOOPBACK_ALONE = Hosts()
+NAME = re.compile(r"[A-Za-z0-9._-]+")
+"""A host by its name, or by an address of version 4."""
 WAITING = 32
 """Visitors in the queue at most; the next one is told that it is full."""
 
@@ -55,7 +62,12 @@ class Settings:
     results: Path = Path("results")
     """Folder with results of your own: NAME/ in it is what `python -m evaluation compare ... --out` wrote."""
     host: str = "127.0.0.1"
-    """Address to listen on. The default is this machine alone; 0.0.0.0 lets the whole network in."""
+    """Address to listen on. The default is this machine alone; 0.0.0.0 lets the whole network in, and needs --auth."""
+    hostname: tuple[str, ...] = ()
+    """Names that this server also goes by, such as the one of a proxy before it. Requests for another name are refused;
+    with --host 0.0.0.0 the machine's own name and its addresses are known."""
+    i_know: bool = False
+    """Let others in without --auth."""
     port: int = 7860
     auth: str | None = None
     """Ask visitors for this name and password, written user:password."""
@@ -69,8 +81,23 @@ class Settings:
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:
             raise ValueError(f"A port is a number from 1 to 65535; got {self.port}.")
+        if not (NAME.fullmatch(self.host) or is_address(self.host)):
+            raise ValueError(f"--host is an address of this machine, like 127.0.0.1 or ::1; got {self.host!r}.")
+        for name in self.hostname:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"--hostname is a name without http:// and without a port; got {name!r}.")
+        if not is_loopback(self.host) and self.auth is None and not self.i_know:
+            raise ValueError(
+                f"--host {self.host} lets others use this machine. Ask who they are with --auth user:password, "
+                "or add --i-know."
+            )
         if self.auth is not None and not all(self.auth.partition(":")):
             raise ValueError("--auth is a name and a password with a colon between them, like --auth anna:secret.")
+
+    @property
+    def url(self) -> str:
+        """Where the page is, for a person to open."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
 
     @property
     def login(self) -> tuple[str, str] | None:
@@ -160,11 +187,12 @@ def web(page: gr.Blocks, login: tuple[str, str] | None = None, hosts: Hosts = LO
     page.has_launched = True  # `launch` sets it, mounting does not; until then Gradio checks no path of a file
     page.queue(max_size=WAITING, api_open=False)
     application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    door = Login(*login) if login else None
     gr.mount_gradio_app(
         application,
         page,
         path="/",
-        auth=login,
+        auth=door.check if door else None,
         theme=theme(),
         css=variables(),
         css_paths=STYLES,
@@ -176,8 +204,21 @@ def web(page: gr.Blocks, login: tuple[str, str] | None = None, hosts: Hosts = LO
         enable_monitoring=False,
         ssr_mode=False,
     )
-    application.add_middleware(Guard, rules=Rules(Endpoints(endpoints(page)), downloads(), hosts))
+    if door:
+        door.is_signed_in = partial(has_token, mounted(application))
+    application.add_middleware(Guard, rules=Rules(Endpoints(endpoints(page)), downloads(), hosts, door))
     return application
+
+
+def mounted(application: FastAPI) -> Any:
+    """The application of Gradio's inside ours."""
+    return next(route.app for route in application.routes if isinstance(route, Mount))
+
+
+def has_token(gradio_app: Any, cookies: Mapping[str, str]) -> bool:
+    """Whether a visitor's cookies hold a token that Gradio gave out at the login."""
+    names = (f"access-token-{gradio_app.cookie_id}", f"access-token-unsecure-{gradio_app.cookie_id}")
+    return any(cookies.get(name) in gradio_app.tokens for name in names)
 
 
 def endpoints(page: gr.Blocks) -> list[Endpoint]:
@@ -247,8 +288,9 @@ def serve(settings: Settings) -> None:
         except (OSError, ValueError) as error:
             scoring = None
             print(f"No scores beside the texts. {error}", flush=True)
-        application = web(build(bench, scoring, Shelf(settings.results)), settings.login)
-        print(f"Hormesis is at http://{settings.host}:{settings.port} (Ctrl-C stops it).", flush=True)
+        hosts = Hosts.of(settings.host, settings.hostname)
+        application = web(build(bench, scoring, Shelf(settings.results)), settings.login, hosts)
+        print(f"Hormesis is at {settings.url} (Ctrl-C stops it).", flush=True)
         uvicorn.Server(server_settings(application)).run(sockets=[mine])
     raise KeyboardInterrupt  # only a signal ends the server
 

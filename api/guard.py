@@ -12,13 +12,17 @@ from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.answers import call_answer, login_page
 from api.bodies import MOST_BYTES, read_json
 from api.calls import Endpoints, check_session
 from api.headers import with_security
 from api.hosts import Hosts, check_origin
+from api.limits import client_of
+from api.logins import PAUSE, Login
 from api.routes import Route, routes_at
 
 LONGEST_TARGET = 2000
@@ -47,6 +51,7 @@ class Rules:
     exports: Path
     """The folder of files to hand out."""
     hosts: Hosts = field(default_factory=Hosts)
+    login: Login | None = None
 
 
 class Guard:
@@ -70,11 +75,40 @@ class Guard:
             if scope["method"] == "POST":
                 body = await read_body(receive)
                 receive = replaying(self._checked(route, scope, body), receive)
+            if route.kind == "login":
+                await self._log_in(scope, receive, send)
+                return
         except HTTPException as refusal:
             response = JSONResponse({"detail": refusal.detail}, refusal.status_code, refusal.headers)
             await response(scope, receive, send)
             return
-        await self._app(scope, receive, answering(send) if route.kind == "run" else send)
+        await self._app(scope, receive, self._changed(route, scope, send))
+
+    def _changed(self, route: Route, scope: Scope, send: Send) -> Send:
+        """What is done to an answer on its way out."""
+        if route.kind == "run":
+            return call_answer(send)
+        stranger = self._rules.login and not self._rules.login.is_signed_in(HTTPConnection(scope).cookies)
+        return login_page(send) if stranger and scope["path"] == "/" and scope["method"] == "GET" else send
+
+    async def _log_in(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a name and a password on; a wrong one is answered late."""
+        login = self._rules.login
+        assert login
+        answer: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            answer.append(message)
+
+        async def ask() -> int:
+            await self._app(scope, receive, keep)
+            return int(answer[0]["status"])
+
+        await login.attempt(client_of(scope), ask)
+        if answer[0]["status"] == 400:
+            await asyncio.sleep(PAUSE)
+        for message in answer:
+            await send(message)
 
     def _admitted(self, scope: Scope) -> tuple[Route, Scope]:
         """The route of a request that may come in, and the request as Gradio shall see it."""
@@ -90,8 +124,18 @@ class Guard:
             raise HTTPException(405, f"This takes {allowed}.", {"allow": allowed})
         if not (route.public and scope["method"] in ("GET", "HEAD")):
             check_origin(headers, headers.get("x-forwarded-host") or headers["host"])
+        self._check_login(route, scope)
         self._check_named(route, scope)
-        return route, cleaned(scope)
+        # an answer that is read here must not be compressed
+        is_read = scope["method"] == "POST" or (self._rules.login is not None and path == "/")
+        return route, cleaned(scope, {*DROPPED, b"accept-encoding"} if is_read else {*DROPPED})
+
+    def _check_login(self, route: Route, scope: Scope) -> None:
+        login = self._rules.login
+        if route.kind == "login" and login is None:
+            raise HTTPException(404, "This server asks nobody who they are.")
+        if login and not route.public and not login.is_signed_in(HTTPConnection(scope).cookies):
+            raise HTTPException(401, "Log in first.")
 
     def _check_hosts(self, headers: Headers) -> None:
         """Also the host that a proxy passes on: Gradio puts it into its page."""
@@ -150,10 +194,9 @@ def query(scope: Scope) -> list[tuple[str, str]]:
     return parse_qsl(scope["query_string"].decode("ascii"), keep_blank_values=True)
 
 
-def cleaned(scope: Scope) -> Scope:
+def cleaned(scope: Scope, dropped: set[bytes]) -> Scope:
     """The request without what was checked already and without what Gradio misreads."""
     kept = [(name, value) for name, value in query(scope) if name not in OURS]
-    dropped = {*DROPPED, b"accept-encoding"} if scope["method"] == "POST" else DROPPED  # `answering` reads the answer
     headers = [(name, value) for name, value in scope["headers"] if name not in dropped]
     return {**scope, "query_string": urlencode(kept).encode(), "headers": headers}
 
@@ -201,28 +244,3 @@ def secured(send: Send) -> Send:
         await send(message)
 
     return with_headers
-
-
-def answering(send: Send) -> Send:
-    """A function's sentence about what it was given is no fault of the server's, though Gradio answers 500."""
-    start: list[Message] = []
-
-    async def pass_on(message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] == 500:
-            start.append({**message, "status": 422})
-            return
-        if start:
-            fault = message.get("body", b"")
-            begun = start.pop()
-            await send(begun if says_why(fault) else {**begun, "status": 500})
-        await send(message)
-
-    return pass_on
-
-
-def says_why(body: bytes) -> bool:
-    """Whether an answer of Gradio's carries a sentence about the error."""
-    try:
-        return bool(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
-        return False

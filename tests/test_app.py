@@ -263,6 +263,27 @@ def test_a_taken_port_is_said_and_another_one_offered() -> None:
         app.listen("203.0.113.1", offered)
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "0", "192.168.1.7", "class.example", "127.1"])
+def test_others_are_let_in_behind_a_login_or_knowingly(host: str) -> None:
+    with pytest.raises(ValueError, match=r"--auth user:password, or add --i-know"):
+        app.Settings(host=host)
+    assert app.Settings(host=host, auth="anna:secret").login == ("anna", "secret")
+    assert app.Settings(host=host, i_know=True).login is None
+
+
+@pytest.mark.parametrize("host", ["", " ", "127.0.0.1:80", "http://localhost", "[::1]", "a b", "\n"])
+def test_a_host_that_is_no_address_is_refused(host: str) -> None:
+    with pytest.raises(ValueError, match="--host is an address of this machine"):
+        app.Settings(host=host, i_know=True)
+    with pytest.raises(ValueError, match="--hostname is a name without"):
+        app.Settings(hostname=(host,))
+
+
+def test_the_address_can_be_opened_as_it_is_printed() -> None:
+    assert app.Settings(host="::1").url == "http://[::1]:7860"
+    assert app.Settings().url == "http://127.0.0.1:7860"
+
+
 @pytest.mark.parametrize("changes", [{"port": 0}, {"port": 70000}, {"auth": "anna"}, {"auth": ":x"}])
 def test_settings_that_cannot_work_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"port|--auth"):

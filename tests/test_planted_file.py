@@ -165,7 +165,7 @@ def test_an_export_is_handed_out(visitor: httpx.Client) -> None:
 
 def test_gradio_alone_refuses_the_planted_file_too(page: gr.Blocks, web: Any, planted: Path) -> None:
     """The second lock: without the guard, Gradio's own check of paths still holds."""
-    gradio_app = web.routes[-1].app
+    gradio_app = app.mounted(web)
     assert page.has_launched
     before = cached()
     with (

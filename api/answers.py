@@ -1,0 +1,55 @@
+"""Answers of Gradio's that are changed before they leave."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from starlette.types import Message, Send
+
+INTERFACE = re.compile(rb"<script>window\.gradio_api_info = .*?</script>", re.DOTALL)
+"""What can be called, with the names of all checkpoints."""
+
+
+def call_answer(send: Send) -> Send:
+    """A function's sentence about what it was given is no fault of the server's, though Gradio answers 500."""
+    start: list[Message] = []
+
+    async def pass_on(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 500:
+            start.append(message)
+            return
+        if start:
+            begun = start.pop()
+            await send({**begun, "status": 422} if says_why(message.get("body", b"")) else begun)
+        await send(message)
+
+    return pass_on
+
+
+def says_why(body: bytes) -> bool:
+    """Whether an answer of Gradio's carries a sentence about the error."""
+    try:
+        return bool(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def login_page(send: Send) -> Send:
+    """The page for those who have not logged in, which Gradio sends with all that can be called."""
+    start: list[Message] = []
+    body = bytearray()
+
+    async def pass_on(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            start.append(message)
+            return
+        body.extend(message.get("body", b""))
+        if message.get("more_body", False):
+            return
+        shown = INTERFACE.sub(b"", bytes(body))
+        headers = [header for header in start[0]["headers"] if header[0].lower() != b"content-length"]
+        await send({**start[0], "headers": [*headers, (b"content-length", str(len(shown)).encode())]})
+        await send({"type": "http.response.body", "body": shown})
+
+    return pass_on
