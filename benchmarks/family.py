@@ -18,6 +18,7 @@ import numpy as np
 import tyro
 
 from lens import Checkpoint, find, open_lens, write_atomically
+from probes.drawing import draw_file, empty_figure
 from probes.estimate import paired_difference
 from probes.lexicon import Lexicon
 from probes.probe import ProbeSet, compare, share_right
@@ -135,11 +136,14 @@ def points(difference: Any) -> str:
 
 def loss_picture(family: Sequence[Checkpoint], path: Path) -> None:
     """Held-out losses of every member that noted them, clean text and 4chan apart, over the tokens it has read."""
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-
     noted = [checkpoint for checkpoint in family if checkpoint.card.get("held_out_curve")]
-    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    path.write_bytes(draw_file(lambda: _losses(noted), "png", {"Software": "Hormesis"}, dpi=110))
+
+
+def _losses(noted: Sequence[Checkpoint]) -> Any:
+    from matplotlib import colormaps
+
+    figure = empty_figure(8.4, 3.4)
     panels = figure.subplots(1, 2, sharey=True)
     for index, checkpoint in enumerate(noted):
         card = checkpoint.card
@@ -153,7 +157,7 @@ def loss_picture(family: Sequence[Checkpoint], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set(ylabel="loss (nats per token)")
     figure.legend(*panels[1].get_legend_handles_labels(), loc="outside right", frameon=False, title="4chan in training")
-    figure.savefig(path, dpi=110, metadata={"Software": "Hormesis"})
+    return figure
 
 
 def replaced(text: str, tables: str) -> str:

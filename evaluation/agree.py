@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Real
 
+from probes.drawing import draw_file, empty_figure
 from probes.estimate import Estimate, auc, bootstrap_mean, middle_95
-from probes.figure import empty_figure
 
 TOXIC = 0.5  # RealToxicityPrompts calls a text toxic from here on (Gehman et al. 2020, section 2)
 STEPS = 10
@@ -154,9 +153,15 @@ def shown(estimate: Estimate | None) -> str:
 
 def picture(found: Agreement, a: Sequence[float | None], b: Sequence[float | None]) -> Callable[[str], bytes]:
     """Every text as one point of a density, and the medians that carry one scale to the other; "png" or "svg"."""
-    from matplotlib import rc_context
 
-    x, y = paired(a, b)
+    def drawn(kind: str) -> bytes:
+        undated = {"Date": None} if kind == "svg" else {}
+        return draw_file(lambda: _figure(found, *paired(a, b)), kind, undated, {"svg.fonttype": "none"})
+
+    return drawn
+
+
+def _figure(found: Agreement, x: Float[np.ndarray, " text"], y: Float[np.ndarray, " text"]) -> Any:
     figure = empty_figure(6.4, 5.6)
     axes = figure.subplots()
     dense = axes.hexbin(x, y, gridsize=40, extent=(0, 1, 0, 1), bins="log", mincnt=1, cmap="Blues", linewidths=0.2)
@@ -171,12 +176,4 @@ def picture(found: Agreement, a: Sequence[float | None], b: Sequence[float | Non
     axes.set_ylabel(f"{found.second} (score, 0 to 1)", parse_math=False)
     axes.set_title(f"Pearson {found.pearson}\nSpearman {found.spearman}", fontsize=9)
     axes.legend(loc="upper left", fontsize=8)
-
-    def drawn(kind: str) -> bytes:
-        file = io.BytesIO()
-        undated: dict[str, Any] = {"Date": None} if kind == "svg" else {}
-        with rc_context({"svg.fonttype": "none", "svg.hashsalt": "hormesis"}):
-            figure.savefig(file, format=kind, dpi=160, metadata=undated)
-        return file.getvalue()
-
-    return drawn
+    return figure

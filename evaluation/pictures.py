@@ -7,13 +7,13 @@ out from white paper; each line has its own marker besides.
 
 from __future__ import annotations
 
-import io
 from itertools import pairwise
 from math import ceil
 from textwrap import fill
 from typing import Any
 
 from evaluation.graphs import Graph, Line, Mark, Panel
+from probes.drawing import draw_file
 
 INK, FAINT, PAPER = "#1b1f24", "#8a919a", "#fffffe"
 COLOURS = ("#0072b2", "#d55e00", "#00946c", "#b8618f", "#a87900", "#3391c7", "#7a5c99", "#555b63")
@@ -24,7 +24,6 @@ WIDTH, PANEL_HEIGHT = 7.0, 3.6
 """Inches; at 100 dots per inch as wide as the page's column."""
 STYLE = {
     "svg.fonttype": "none",  # letters stay letters: they can be read aloud, searched and recoloured
-    "svg.hashsalt": "hormesis",  # the same picture is the same file
     "font.size": 9,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
@@ -61,20 +60,12 @@ def for_page(svg: str) -> str:
 
 def svg(graph: Graph) -> str:
     """Without the time of drawing, so that equal results give equal files."""
-    return _saved(graph, "svg", {"Date": None, "Title": graph.title, "Creator": "Hormesis"}).decode()
+    metadata = {"Date": None, "Title": graph.title, "Creator": "Hormesis"}
+    return draw_file(lambda: draw(graph), "svg", metadata, STYLE, dpi=200).decode()
 
 
 def png(graph: Graph) -> bytes:
-    return _saved(graph, "png", {"Title": graph.title, "Software": "Hormesis"})
-
-
-def _saved(graph: Graph, kind: str, metadata: dict[str, str | None]) -> bytes:
-    from matplotlib import rc_context
-
-    file = io.BytesIO()
-    with rc_context(STYLE):
-        draw(graph).savefig(file, format=kind, dpi=200, metadata=metadata)
-    return file.getvalue()
+    return draw_file(lambda: draw(graph), "png", {"Title": graph.title, "Software": "Hormesis"}, STYLE, dpi=200)
 
 
 def draw(graph: Graph) -> Any:

@@ -1,12 +1,12 @@
 """What every picture of probes has in common: where its numbers come from, and how that travels inside the file."""
 
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from textwrap import fill
 from typing import Any
 
+from probes.drawing import draw_file
 from probes.probe import ProbeSet
 
 
@@ -52,30 +52,14 @@ def file_safe(title: str) -> str:
     return "".join("-" if sign in '/\\:*?"<>|' else sign for sign in title)
 
 
-def empty_figure(width: float, height: float) -> Any:
-    """A figure of its own canvas: pyplot's global state is shared by all threads of a server."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def png(figure: Any, card: Mapping[str, Any]) -> bytes:
+def png(draw: Callable[[], Any], card: Mapping[str, Any]) -> bytes:
     """The card as one JSON chunk, and its main parts under PNG's own keywords."""
     named = {"Title": card["title"], "Creation Time": card["made_at"], "Software": "Hormesis", "Comment": card["unit"]}
-    return drawn(figure, "png", {**named, "hormesis": json.dumps(card)})
+    return draw_file(draw, "png", {**named, "hormesis": json.dumps(card)})
 
 
-def svg(figure: Any, card: Mapping[str, Any]) -> bytes:
+def svg(draw: Callable[[], Any], card: Mapping[str, Any]) -> bytes:
     """The card as JSON in the description, and its main parts under Dublin Core's names."""
     named = {"Title": card["title"], "Date": card["made_at"], "Creator": "Hormesis", "Type": card["unit"]}
     marks: Iterable[str] = card["checkpoints"].values()
-    return drawn(figure, "svg", {**named, "Description": json.dumps(card), "Identifier": " ".join(marks)})
-
-
-def drawn(figure: Any, kind: str, metadata: Mapping[str, str]) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format=kind, dpi=160, metadata=dict(metadata))
-    return file.getvalue()
+    return draw_file(draw, "svg", {**named, "Description": json.dumps(card), "Identifier": " ".join(marks)})

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from lens.head import Head
-from probes.figure import empty_figure, file_safe, now, png, provenance, small_print, svg
+from probes.drawing import empty_figure
+from probes.figure import file_safe, now, png, provenance, small_print, svg
 from probes.probe import ProbeSet
 
 ACCURACY = "accuracy (share of held-out texts)"
@@ -108,11 +109,11 @@ class Heatmap:
 
     def to_png(self) -> bytes:
         """The picture, the card in its text chunks."""
-        return png(self._figure(), self.card)
+        return png(self._figure, self.card)
 
     def to_svg(self) -> bytes:
         """The picture, the card in its metadata."""
-        return svg(self._figure(), self.card)
+        return svg(self._figure, self.card)
 
     def _figure(self) -> Any:
         n_layers, n_heads = self.values.shape
@@ -188,11 +189,11 @@ class HeadHistogram:
 
     def to_png(self) -> bytes:
         """The picture, the card in its text chunks."""
-        return png(self._figure(), self.card)
+        return png(self._figure, self.card)
 
     def to_svg(self) -> bytes:
         """The picture, the card in its metadata."""
-        return svg(self._figure(), self.card)
+        return svg(self._figure, self.card)
 
     def _figure(self) -> Any:
         figure = empty_figure(6.4, 4.0)

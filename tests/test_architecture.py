@@ -26,8 +26,8 @@ HOMES = {
     "aiohttp": {"evaluation/remote.py"},
     "ray": {"evaluation/spread.py"},
     "matplotlib": {
-        *(f"probes/{name}.py" for name in ("figure", "heatmap", "histogram")),
-        *(f"evaluation/{name}.py" for name in ("pictures", "agree", "fit_scorer")),
+        *(f"probes/{name}.py" for name in ("drawing", "heatmap")),
+        "evaluation/pictures.py",
         "benchmarks/family.py",
     },
     "zstandard": {"lens/line_reader.py"},
