@@ -38,7 +38,7 @@ from steering.options import (
 )
 from steering.receipt import Receipt
 from steering.sampling import Sampling
-from steering.shown import json_lines, page
+from steering.shown import json_lines, notes_on, page
 from steering.store import can_keep
 
 ROWS_AT_ONCE = 32
@@ -103,6 +103,9 @@ def generate(
         doses = [(*steering.at(one), *(beside if one else ())) for one in strengths]
     doses += [asked_in_words(lens)] * prompting
     rows = rows_for(lens, beginnings, n, doses, sampling)
+    progress()
+    for note in notes_on(lens, beginnings):
+        print(f"Note: {note}", file=sys.stderr)
     write(lens, rows, sampling, as_json, str if unmasked else partial(mask, lexicon=Lexicon.builtin()))
 
 

@@ -14,6 +14,7 @@ from lens import Lens
 from lens.numeric import settle_numbers
 from steering.decode import Decoder, Kept, Seen
 from steering.dose import Doses
+from steering.notes import Ending, prompt_notes
 from steering.receipt import Receipt, Shift, compare
 from steering.sampling import Sampling, next_tokens, noise_at, noise_of
 from steering.steerer import Amount, Shifts
@@ -64,9 +65,13 @@ class Batch:
         chances, self._noise_of = _distinct([(row.prompt, row.sample) for row in rows])
         self._noises = [noise_of(sampling.seed, tokens_of[prompt], sample) for prompt, sample in chances]
         """Chance of each (prompt, sample); `_noise_of` says which one each row has."""
+        self.n_context = lens.n_context
         self.words = [Words(lens) for _ in rows]
         self.live = set(range(len(rows)))
         """Rows that still grow."""
+        self.ended: list[Ending | None] = [None] * len(rows)
+        """Why each row grows no more."""
+        self._notes = {prompt: prompt_notes(lens, prompt) for prompt in {row.prompt for row in rows}}
         self._batch = list(range(len(rows)))
         """Rows that are still computed."""
         self._n_steps = 0
@@ -94,6 +99,7 @@ class Batch:
                 self._sampling.seed,
                 row.sample,
                 model,
+                self._notes[row.prompt],
             )
             for i, row in enumerate(self._rows)
         )
@@ -178,9 +184,13 @@ class Batch:
             if row in live:
                 self._n_read[row] = self._n_steps
                 written = self.words[row].tokens
-                if token not in ends:
+                if token in ends:
+                    self.ended[row] = "end token"
+                else:
                     written.append(token)
-                if token in ends or len(written) >= self._room[row]:
+                    if len(written) >= self._room[row]:
+                        self.ended[row] = "length" if len(written) == self._sampling.max_tokens else "context"
+                if self.ended[row]:
                     live.discard(row)
 
     def _drop_finished(self) -> None:

@@ -9,6 +9,7 @@ from threading import Event
 from lens import Lens
 from steering.batch import Batch, Row
 from steering.decode import Kept
+from steering.notes import Ending
 from steering.receipt import Receipt
 from steering.sampling import Sampling
 
@@ -20,10 +21,16 @@ class Step:
     texts: list[str]
     """Each row's text so far, without its prompt."""
     n_tokens: list[int]
-    done: list[bool]
-    """True where a text has ended, is as long as asked, or fills the context."""
+    ended: list[Ending | None]
+    """Why a text grows no more; None: it grows."""
     receipts: tuple[Receipt, ...]
     """Shifts are measured before the first token is shown; positions and gates are counted up to here."""
+    n_context: int
+    """Tokens that the model reads and writes at most."""
+
+    @property
+    def done(self) -> list[bool]:
+        return [ending is not None for ending in self.ended]
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,8 @@ class Generation:
     tokens: tuple[int, ...]
     """Without the end-of-text token."""
     receipt: Receipt
+    ended: Ending | None
+    """Why it grew no further; None: it was stopped."""
 
 
 def stream(lens: Lens, rows: Sequence[Row], sampling: Sampling, stop: Event | None = None) -> Iterator[Step]:
@@ -58,8 +67,8 @@ def generate(
     while batch.live and not (stop is not None and stop.is_set()):
         batch.advance()
     return [
-        Generation(words.text, tuple(words.tokens), receipt)
-        for words, receipt in zip(batch.words, batch.receipts, strict=True)
+        Generation(words.text, tuple(words.tokens), receipt, ended)
+        for words, receipt, ended in zip(batch.words, batch.receipts, batch.ended, strict=True)
     ]
 
 
@@ -85,6 +94,7 @@ def _step(batch: Batch) -> Step:
     return Step(
         [words.text for words in batch.words],
         [len(words.tokens) for words in batch.words],
-        [row not in batch.live for row in range(len(batch.words))],
+        list(batch.ended),
         batch.receipts,
+        batch.n_context,
     )

@@ -35,6 +35,8 @@ class Written:
     done: bool
     score: float | None = None
     """How toxic the text is, without its prompt."""
+    cut: str = ""
+    """Why the text ended where nobody wanted it to, in words."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,10 @@ def _readable(prompt: str, written: Written) -> str:
 
 def _run(kind: str, title: str, text: str, cut: int, parted: int, written: Written, by: str) -> str:
     parted = max(cut, parted)
-    words = "token" if written.n_tokens == 1 else "tokens"
+    words = ("token" if written.n_tokens == 1 else "tokens") + f", {written.cut}" * bool(written.cut)
     return (
         f'<article class="run {kind}" aria-live="polite" aria-busy="{"false" if written.done else "true"}">'
-        f"<h3>{html.escape(title)}<span>{written.n_tokens} {words}</span></h3>"
+        f"<h3>{html.escape(title)}<span>{written.n_tokens} {html.escape(words)}</span></h3>"
         f'<p dir="auto"><span class="prompt">{html.escape(text[:cut])}</span>'
         f'<span class="same">{html.escape(text[cut:parted])}</span>'
         f'<span class="own">{html.escape(text[parted:])}</span></p>{_score(written.score, by)}</article>'

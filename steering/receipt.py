@@ -16,6 +16,7 @@ from lens import Lens
 from steering.decode import Seen
 from steering.dose import Doses
 from steering.edit import Affine, Edit, Site
+from steering.notes import rounding_note
 from steering.plan import Plan
 from steering.steerer import by_site, strengths_of
 
@@ -37,6 +38,8 @@ class Shift:
     """Length along the edit's change, in units of the residual stream; all edits of the place together."""
     measured: float
     """The same, as the difference of what the place gave with and without them."""
+    tolerance: float
+    """How far the two may differ by rounding in the model's number format; further is an error."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,20 @@ class Receipt:
     sample: int
     model: Mapping[str, Any]
     """Checkpoint, fingerprint, device, dtype and threads; what is odd about it, if anything."""
+    notes: tuple[str, ...] = ()
+    """Sentences on the prompt: special tokens, a trailing blank."""
+
+    @property
+    def oddities(self) -> tuple[str, ...]:
+        """Sentences on the number format, and on what is odd about the model."""
+        tolerance = max((shift.tolerance for shift in self.shifts), default=0.0)
+        rounding = rounding_note(self.model["dtype"], tolerance) if self.shifts else ""
+        return tuple(filter(None, (rounding, *self.model.get("warnings", ()))))
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences on what is odd about the model."""
-        return tuple(self.model.get("warnings", ()))
+        """What is odd about number format, model and prompt."""
+        return (*self.oddities, *self.notes)
 
     @property
     def worst_miss(self) -> float:
@@ -91,7 +103,7 @@ class Receipt:
         model = self.model
         run = f"{model['checkpoint']} {str(model['fingerprint'])[:8]}, {model['dtype']} on {model['device']}"
         run = f"{run}, {model['threads']} thread{'s' * (model['threads'] != 1)}, seed {self.seed}, sample {self.sample}"
-        run = ". ".join([run, *self.warnings])
+        run = ". ".join([run, *self.oddities])
         asked = "; ".join(f"{plan} at {strength:g}" for plan, strength in self.doses if strength)
         if not self.shifts:
             return f"{asked or 'not steered'}; {run}"
@@ -123,9 +135,9 @@ def compare(lens: Lens, rows: Sequence[Doses], seen: Seen) -> list[tuple[Shift, 
         ones, strengths = [edit for edit, _ in pairs], torch.stack([strengths for _, strengths in pairs])[..., None]
         along = _at_one_place(lens, site, ones, strengths, *(part[:, -1].float().cpu() for part in seen[site]))
         acts = (strengths[..., 0] != 0).T.tolist()
-        for row, (mine, requested, measured) in enumerate(zip(acts, *along, strict=True)):
-            lengths = zip(mine, ones, requested, measured, strict=True)
-            shifts[row] += [Shift(edit.name, one, other) for acting, edit, one, other in lengths if acting]
+        for row, (mine, requested, measured, tolerance) in enumerate(zip(acts, *along, strict=True)):
+            lengths = zip(mine, ones, requested, measured, tolerance, strict=True)
+            shifts[row] += [Shift(edit.name, *three) for acting, edit, *three in lengths if acting]
     return [tuple(row) for row in shifts]
 
 
@@ -137,8 +149,11 @@ def _at_one_place(
     x: Float[Tensor, "row d"],
     before: Float[Tensor, "row d_model"],
     after: Float[Tensor, "row d_model"],
-) -> tuple[list[list[float]], list[list[float]]]:
-    """Requested and measured lengths, [row edit]; the change must be what was asked, but for the format's rounding."""
+) -> tuple[list[list[float]], list[list[float]], list[list[float]]]:
+    """Requested and measured lengths and the tolerance between them, [row edit].
+
+    The change must be what was asked, but for the number format's rounding.
+    """
     own = torch.stack([_change(edit, x) for edit in edits])
     eps = torch.finfo(lens.dtype).eps
     slack = eps * before.abs()
@@ -164,8 +179,9 @@ def _at_one_place(
         what = f"a shift of length {asked:.4g} was asked and {arrived:.4g} arrived"
         raise ShiftMissed(_sentence(lens, site, what))
     units = normalize(own, dim=-1)
+    tolerance = (units.abs() * slack).sum(dim=-1).T.tolist()
     requested, measured = ((units * whole).sum(dim=-1).T.tolist() for whole in (requested, measured))
-    return requested, measured
+    return requested, measured, tolerance
 
 
 def _change(edit: Edit, x: Float[Tensor, "row d"]) -> Float[Tensor, "row d"]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
+from lens import Lens
 from steering.generate import Row, Step
+from steering.notes import ending_note, prompt_notes
 from steering.sampling import Sampling
 
 ORDERS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
@@ -15,10 +18,18 @@ ORDERS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u20
 
 
 def page(rows: Sequence[Row], step: Step, hide: Callable[[str], str]) -> str:
-    """Every row's text behind its prompt, under its strength."""
+    """Every row's text behind its prompt, under its strength; below it, why it ended where nobody wanted it to."""
+    notes = [ending_note(ending, step.n_context) for ending in step.ended]
     return "\n".join(
-        f"{title(row)}\n{hide(harmless(row.prompt + text))}\n" for row, text in zip(rows, step.texts, strict=True)
+        f"{title(row)}\n{hide(harmless(row.prompt + text))}\n" + f"({note})\n" * bool(note)
+        for row, text, note in zip(rows, step.texts, notes, strict=True)
     )
+
+
+def notes_on(lens: Lens, prompts: Sequence[str]) -> list[str]:
+    """What should be known of the prompts, each note once."""
+    notes = Counter(note for prompt in prompts for note in prompt_notes(lens, prompt))
+    return [f"{f'{n} of {len(prompts)} prompts. ' if len(prompts) > 1 else ''}{note}" for note, n in notes.items()]
 
 
 def title(row: Row) -> str:
@@ -59,12 +70,13 @@ def json_lines(rows: Sequence[Row], step: Step, sampling: Sampling) -> str:
                 "sample": row.sample,
                 "text": text,
                 "n_tokens": n_tokens,
-                "done": done,
+                "done": ended is not None,
+                "ended": ended,
                 "sampling": asdict(sampling),
                 "receipt": receipt.to_dict(),
             }
         )
-        for row, text, n_tokens, done, receipt in zip(
-            rows, step.texts, step.n_tokens, step.done, step.receipts, strict=True
+        for row, text, n_tokens, ended, receipt in zip(
+            rows, step.texts, step.n_tokens, step.ended, step.receipts, strict=True
         )
     )

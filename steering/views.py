@@ -18,6 +18,7 @@ from steering.dose import Steering
 from steering.generate import Row, Step, interleaved, stream
 from steering.methods.fitting import fit
 from steering.methods.table import METHODS
+from steering.notes import ending_note
 from steering.page import Pair, Picture, Scoring, Written, receipts
 from steering.scale import said
 from steering.store import NoFit
@@ -141,4 +142,5 @@ def scored(picture: Picture, scoring: Scoring | None) -> Picture:
 
 
 def _written(step: Step, row: int, over: bool) -> Written:
-    return Written(step.texts[row], step.n_tokens[row], over or step.done[row])
+    cut = ending_note(step.ended[row], step.n_context)
+    return Written(step.texts[row], step.n_tokens[row], over or step.done[row], cut=cut)

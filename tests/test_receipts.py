@@ -185,7 +185,8 @@ def test_a_small_difference_of_large_terms_may_be_rounded(lens: Lens) -> None:
     edit = Edit("L1", Site(1, "residual"), Affine(torch.zeros(n), left=-unit[:, None], right=unit[None]))
     exact = -0.7 * (x.double() @ unit.double())[:, None] * unit.double()
     after = (x.double() + exact).float()
-    (((asked,),), ((arrived,),)) = _at_one_place(lens, edit.site, [edit], strength, x, x, after)
+    ((asked,),), ((arrived,),), ((tolerance,),) = _at_one_place(lens, edit.site, [edit], strength, x, x, after)
     assert arrived == pytest.approx(asked, abs=1e-5)
+    assert abs(arrived - asked) <= tolerance < 1e-4
     with pytest.raises(ShiftMissed):
         _at_one_place(lens, edit.site, [edit], strength, x, x, after + 1e-4)
