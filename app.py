@@ -12,6 +12,7 @@ import html
 import os
 import re
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -29,9 +30,11 @@ import probes.panel
 import probes.tokens_panel
 import steering.panel
 from api.calls import Endpoint, Endpoints
+from api.connection import BoundedConnection
 from api.guard import Guard, Rules
 from api.hosts import Hosts, is_address, is_loopback
 from api.logins import Login
+from api.visitors import SESSIONS, Visitors
 from evaluation.builtin_scorer import BuiltinScorer
 from evaluation.pictures import variables
 from evaluation.shelf import Shelf
@@ -49,7 +52,7 @@ SHIPPED = Shelf()
 LOOPBACK_ALONE = Hosts()
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 """A host by its name, or by an address of version 4."""
-WAITING = 32
+WAITING = 64
 """Visitors in the queue at most; the next one is told that it is full."""
 
 
@@ -185,8 +188,11 @@ def web(page: gr.Blocks, login: tuple[str, str] | None = None, hosts: Hosts = LO
     which a busy machine takes for a start.
     """
     page.has_launched = True  # `launch` sets it, mounting does not; until then Gradio checks no path of a file
+    page.state_session_capacity = SESSIONS
     page.queue(max_size=WAITING, api_open=False)
-    application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    page._queue.ANAYLTICS_CACHE_FREQUENCY = sys.maxsize  # a summary of all runs behind each run, which nobody sees
+    visitors = Visitors(page)
+    application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=visitors.lifespan)
     door = Login(*login) if login else None
     gr.mount_gradio_app(
         application,
@@ -206,7 +212,8 @@ def web(page: gr.Blocks, login: tuple[str, str] | None = None, hosts: Hosts = LO
     )
     if door:
         door.is_signed_in = partial(has_token, mounted(application))
-    application.add_middleware(Guard, rules=Rules(Endpoints(endpoints(page)), downloads(), hosts, door))
+    rules = Rules(Endpoints(endpoints(page)), visitors, downloads(), hosts, door)
+    application.add_middleware(Guard, rules=rules)
     return application
 
 
@@ -301,7 +308,8 @@ def server_settings(application: FastAPI) -> uvicorn.Config:
         application,
         log_level="critical",  # uvicorn would print a traceback for each page that is open when the server stops
         timeout_graceful_shutdown=1,
-        http="h11",
+        http=BoundedConnection,
+        h11_max_incomplete_event_size=16_384,
         ws="none",
         proxy_headers=False,
         server_header=False,

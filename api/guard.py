@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -24,6 +24,7 @@ from api.hosts import Hosts, check_origin
 from api.limits import client_of
 from api.logins import PAUSE, Login
 from api.routes import Route, routes_at
+from api.visitors import Visitors
 
 LONGEST_TARGET = 2000
 """Characters of a path, and of a query."""
@@ -48,10 +49,11 @@ class Rules:
     """What a guard goes by."""
 
     endpoints: Endpoints
+    visitors: Visitors
     exports: Path
     """The folder of files to hand out."""
-    hosts: Hosts = field(default_factory=Hosts)
-    login: Login | None = None
+    hosts: Hosts
+    login: Login | None
 
 
 class Guard:
@@ -72,17 +74,45 @@ class Guard:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             route, scope = self._admitted(scope)
+            session = self._session(route, scope)
             if scope["method"] == "POST":
                 body = await read_body(receive)
-                receive = replaying(self._checked(route, scope, body), receive)
-            if route.kind == "login":
-                await self._log_in(scope, receive, send)
-                return
+                if route.kind != "login":
+                    checked = self._checked(route, scope, body)
+                    session, body = checked.get("session_hash"), json.dumps(checked).encode()
+                receive = replaying(body, receive)
+            await self._pass_on(route, scope, receive, send, session)
         except HTTPException as refusal:
             response = JSONResponse({"detail": refusal.detail}, refusal.status_code, refusal.headers)
             await response(scope, receive, send)
-            return
-        await self._app(scope, receive, self._changed(route, scope, send))
+
+    async def _pass_on(self, route: Route, scope: Scope, receive: Receive, send: Send, session: str | None) -> None:
+        """Hand a request to Gradio, and know meanwhile whose it is."""
+        visitors, changed = self._rules.visitors, self._changed(route, scope, send)
+        if route.kind == "login":
+            await self._log_in(scope, receive, send)
+        elif route.kind in ("join", "call", "call by name"):
+            async with visitors.admitted(client_of(scope), session):
+                await self._app(scope, receive, changed)
+        elif session is not None and route.kind in ("stream", "pulse"):
+            with visitors.reading(session) if route.kind == "stream" else visitors.present(session):
+                await self._app(scope, receive, changed)
+        else:
+            await self._app(scope, receive, changed)
+
+    def _session(self, route: Route, scope: Scope) -> str | None:
+        """The session that a path or a query names."""
+        named = route.match(scope["path"])
+        assert named
+        if route.kind == "pulse":
+            return check_session(named["session"])
+        if route.kind != "stream":
+            return None
+        event, visitors = named.groupdict().get("event"), self._rules.visitors
+        session = visitors.session_of(event) if event else check_session(dict(query(scope)).get("session_hash"))
+        if not visitors.has_answers(session):
+            raise HTTPException(404, "Nothing is said to such a session, or it waited too long for its reader.")
+        return session
 
     def _changed(self, route: Route, scope: Scope, send: Send) -> Send:
         """What is done to an answer on its way out."""
@@ -125,7 +155,8 @@ class Guard:
         if not (route.public and scope["method"] in ("GET", "HEAD")):
             check_origin(headers, headers.get("x-forwarded-host") or headers["host"])
         self._check_login(route, scope)
-        self._check_named(route, scope)
+        if route.kind == "export" and not is_export(path.partition("file=")[2], self._rules.exports):
+            raise HTTPException(404, "There is no such file to hand out.")
         # an answer that is read here must not be compressed
         is_read = scope["method"] == "POST" or (self._rules.login is not None and path == "/")
         return route, cleaned(scope, {*DROPPED, b"accept-encoding"} if is_read else {*DROPPED})
@@ -145,38 +176,20 @@ class Guard:
         for host in hosts:
             self._rules.hosts.check_host(host)
 
-    def _check_named(self, route: Route, scope: Scope) -> None:
-        """What the path or the query name: a session, or a file to hand out."""
-        named = route.match(scope["path"])
-        assert named
-        if route.kind == "pulse":
-            check_session(named["session"])
-        if route.kind == "stream" and "event" not in named.groupdict():
-            check_session(dict(query(scope)).get("session_hash"))
-        if route.kind == "export" and not is_export(named["file"], self._rules.exports):
-            raise HTTPException(404, "There is no such file to hand out.")
-
-    def _checked(self, route: Route, scope: Scope, body: bytes) -> bytes:
+    def _checked(self, route: Route, scope: Scope, body: bytes) -> dict[str, Any]:
         """The body as Gradio shall see it."""
-        if route.kind == "login":
-            return body
         if Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(415, "The body should be JSON. Send it with Content-Type: application/json.")
         given, endpoints = read_json(body), self._rules.endpoints
         named = route.match(scope["path"])
         name = named.groupdict().get("endpoint", "") if named else ""
-        checked: dict[str, Any]
         if route.kind == "run":
-            checked = endpoints.checked_run(name, given)
-        elif route.kind == "join":
-            checked = endpoints.checked_join(given)
-        elif route.kind == "call":
-            checked = endpoints.checked_call(name, given)
-        elif route.kind == "call by name":
-            checked = endpoints.checked_call_by_name(name, given)
-        else:
-            checked = endpoints.checked_cancel(given)
-        return json.dumps(checked).encode()
+            return endpoints.checked_run(name, given)
+        if route.kind == "call":
+            return endpoints.checked_call(name, given)
+        if route.kind == "call by name":
+            return endpoints.checked_call_by_name(name, given)
+        return endpoints.checked_join(given) if route.kind == "join" else endpoints.checked_cancel(given)
 
 
 def check_target(scope: Scope) -> None:

@@ -37,7 +37,7 @@ OPEN = (
     Route("asset", ("GET",), f"(?:{API})?/theme.css", public=True),
     Route("asset", ("GET",), "/(?:static|assets|svelte)/[^/].*", public=True),
     Route("asset", ("GET",), "/(?:favicon.ico|robots.txt|manifest.json)", public=True),
-    Route("export", ("GET", "HEAD"), f"{API}/file=(?P<file>/.+)"),
+    Route("export", ("GET", "HEAD"), f"{API}/file=/.+"),
     Route("stream", ("GET",), f"{API}/queue/data"),
     Route("stream", ("GET",), f"{API}/call/{BY_NAME}/{EVENT}"),
     Route("pulse", ("GET",), rf"{API}/heartbeat/(?P<session>[^/]+)"),

@@ -18,7 +18,10 @@ HOMES = {
     "fastapi": {"app.py"},
     "starlette": {
         "app.py",
-        *(f"api/{name}.py" for name in ("answers", "bodies", "calls", "guard", "hosts", "limits", "logins")),
+        *(
+            f"api/{name}.py"
+            for name in ["answers", "bodies", "calls", "guard", "hosts", "limits", "logins", "visitors"]
+        ),
     },
     "uvicorn": {"app.py", "api/connection.py"},
     "sklearn": {"probes/fits.py", "evaluation/fit_scorer.py"},
