@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -40,6 +40,8 @@ class Activations:
     """Of the checkpoint."""
     texts_digest: str
     """Names exactly these texts with these labels, without holding them."""
+    made_with: Mapping[str, str | None] = field(default_factory=dict)
+    """Number format and device of the model, and versions of programs; empty: not noted."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,7 +53,9 @@ class Activations:
         belongs = {"fingerprint": self.fingerprint, "texts_digest": self.texts_digest}
         tensors = {"heads": self.heads, "residual": self.residual, "labels": self.labels}
         write_atomically(Path(f"{path}.safetensors"), save(tensors, metadata=belongs))
-        write_atomically(Path(f"{path}.json"), json.dumps({**belongs, "groups": self.groups}))
+        write_atomically(
+            Path(f"{path}.json"), json.dumps({**belongs, "groups": self.groups, "made_with": self.made_with})
+        )
 
     @classmethod
     def load(cls, path: Path) -> Activations:
@@ -63,14 +67,14 @@ class Activations:
             with safe_open(f"{path}.safetensors", framework="pt") as file:
                 belongs = file.metadata()
                 tensors = {name: file.get_tensor(name) for name in ("heads", "residual", "labels")}
-            groups = tuple(card.pop("groups"))
+            groups, made_with = tuple(card.pop("groups")), dict(card.pop("made_with", {}))
         except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
             raise NoActivations(
                 f"{path}.safetensors and .json hold no activations ({error}). Gather them again."
             ) from error
         if card != belongs:
             raise NoActivations(f"{path}.safetensors and {path}.json come from different runs. Gather them again.")
-        return cls(**tensors, groups=groups, **card)
+        return cls(**tensors, groups=groups, made_with=made_with, **card)
 
 
 def gather(
@@ -104,6 +108,7 @@ def gather(
         tuple(groups),
         lens.fingerprint,
         digest_texts(texts, labels),
+        lens.computed_with,
     )
 
 

@@ -20,6 +20,7 @@ from lens.architecture import architecture_of
 from lens.blocks import Block, Weight, blocks, has_twice, readied
 from lens.checkpoint import Checkpoint
 from lens.head import HeadGrid
+from lens.versions import program_versions
 from lens.weights import ChangedWeights, Seal
 
 if TYPE_CHECKING:
@@ -95,6 +96,11 @@ class Lens:
             "threads": self.threads,
             **odd,
         }
+
+    @property
+    def computed_with(self) -> dict[str, str | None]:
+        """What a card says about how its numbers were computed, whatever the model."""
+        return {"dtype": self.description["dtype"], "device": self.description["device"], **program_versions()}
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a prompt, nothing put in front of it."""

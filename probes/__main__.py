@@ -190,6 +190,7 @@ def summary(probes: ProbeSet) -> str:
         [
             f"{probes.checkpoint} on {probes.name}: {' / '.join(probes.classes)} ({probes.rule}), "
             f"{probes.n_train:,} texts to train on, {probes.n_test:,} held out by {probes.split}, seed {probes.seed}",
+            f"  fitted        {probes.in_words}",
             f"  larger class  {probes.majority:.3f}",
             f"  null band     {low:.3f} to {high:.3f}: the best of {len(probes.grid)} heads on shuffled labels",
             f"  all heads     {probes.mean_accuracy(np.random.default_rng(0))} (mean); {above} above the null band",

@@ -22,6 +22,7 @@ def provenance(sets: Sequence[ProbeSet]) -> dict[str, Any]:
         "checkpoints": {probes.checkpoint: probes.fingerprint for probes in sets},
         "probe_set": first.name,
         "fitted_at": [probes.fitted_at for probes in sets],
+        "fitted_with": [dict(probes.fitted_with) for probes in sets],
         "texts_digest": first.texts_digest,
         "classes": list(first.classes),
         "rule": first.rule,
@@ -41,10 +42,19 @@ def small_print(figure: Any, about: Mapping[str, Any], hatched: bool) -> None:
         f"{about['n_test']:,} held-out texts by {about['split']}, {' / '.join(about['classes'])} ({about['rule']}); "
         f"larger class {about['majority']:.3f}",
         f"null band (best head on shuffled labels) {bands}" + ("; hatched: not above it" if hatched else ""),
-        f"{about['probe_set']}: {', '.join(f'{name} {mark[:12]}' for name, mark in about['checkpoints'].items())}",
+        f"{about['probe_set']}: {', '.join(_named(about))}",
     ]
     fits = int(figure.get_figwidth() * 19)  # letters of this size in a line
     figure.supxlabel("\n".join(fill(line, fits) for line in lines), fontsize=7, parse_math=False)
+
+
+def _named(about: Mapping[str, Any]) -> list[str]:
+    """Each checkpoint with its fingerprint, and the number format and device that its probes were fitted in."""
+    models = zip(about["checkpoints"].items(), about["fitted_with"], strict=False)  # one checkpoint twice is named once
+    return [
+        f"{name} {mark[:12]}" + (f" ({made.get('dtype')} on {made.get('device')})" if made else "")
+        for (name, mark), made in models
+    ]
 
 
 def file_safe(title: str) -> str:

@@ -1,7 +1,7 @@
 """Where the concept is written: a linear probe per head and per layer, kept beside the checkpoint it belongs to."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,8 @@ class ProbeSet:
     """Held-out rows of the text set, so that two checkpoints are compared text by text."""
     null_best: Float[Tensor, " shuffle"]
     """Held-out accuracy of the best of all heads when the train labels are shuffled."""
+    fitted_with: Mapping[str, str | None] = field(default_factory=dict)
+    """Number format and device of the model, and versions of programs; empty in cards that do not name them."""
 
     def __post_init__(self) -> None:
         settle_numbers(self)
@@ -101,9 +103,20 @@ class ProbeSet:
         """Mean over all heads, with a bootstrap over the held-out texts."""
         return bootstrap_mean(share_right(self), rng)
 
+    @property
+    def in_words(self) -> str:
+        """When and with what it was fitted."""
+        made = self.fitted_with
+        if not made:
+            return f"{self.fitted_at}; number format, device and versions are not noted"
+        versions = ", ".join(
+            f"{name} {made.get(name) or 'of unknown version'}" for name in ("torch", "transformers", "hormesis")
+        )
+        return f"{self.fitted_at}, {made.get('dtype')} on {made.get('device')}; {versions}"
+
     def save(self, folder: Path) -> Path:
         """Write `probes/<name>.safetensors` and `.json` into the checkpoint's folder; returns the latter's path."""
-        plain = [field.name for field in fields(self) if field.name not in ("heads", "residual", "null_best")]
+        plain = [one.name for one in fields(self) if one.name not in ("heads", "residual", "null_best")]
         card = {"format": FORMAT, **{name: getattr(self, name) for name in plain}, "grid": asdict(self.grid)}
         tensors = {**packed("heads", self.heads), **packed("residual", self.residual), "null_best": self.null_best}
         write(path_of(folder, self.name), card, tensors)
@@ -133,6 +146,7 @@ class ProbeSet:
         if heads.weight.shape != (grid.n_layers, grid.n_heads, grid.d_head):
             raise ValueError(f"{grid} does not fit weights of shape {tuple(heads.weight.shape)}")
         card |= {"grid": grid, "classes": tuple(card["classes"]), "test_rows": tuple(card["test_rows"])}
+        card["fitted_with"] = dict(card.get("fitted_with", {}))
         return cls(**card, heads=heads, residual=unpacked("residual", tensors), null_best=tensors["null_best"])
 
 
@@ -186,6 +200,7 @@ def fit_probes(
         residual=residual,
         test_rows=tuple(test.tolist()),
         null_best=null.max(0).values,
+        fitted_with=activations.made_with,
     )
 
 

@@ -86,7 +86,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     plain_status(tensors_file)
     try:
         with safe_open(tensors_file, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # copies, for how a tensor lies in the file depends on the length of its card, and sums on how it lies
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             return parse_json(file.metadata()["card"].encode()), tensors
     except SafetensorError as error:
         raise ValueError(str(error)) from error

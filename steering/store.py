@@ -57,6 +57,7 @@ def save(lens: Lens, plan: Plan, probes: ProbeSet, edits: Sequence[Edit]) -> Pat
         "fitted_on": fitted_on(probes),
         "fitted_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": lens.description,
+        "fitted_with": lens.computed_with,
         "edits": [{"name": edit.name, "layer": edit.site.layer, "where": edit.site.where} for edit in edits],
     }
     parts = {f"{edit.name}.{part}": getattr(edit.change, part) for edit in edits for part in PARTS}
