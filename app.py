@@ -173,7 +173,8 @@ def _status(bench: Bench) -> str:
     whole, broken = len(catalogue), catalogue.broken
     here = f"{whole} checkpoint{'' if whole == 1 else 's'} in {html.escape(str(bench.folder))}/"
     if not broken:
-        return f'<div class="status" role="status">{here}.</div>'
+        made = " Train some (python -m training run), or copy a Hugging Face OLMo folder there; then reload this page."
+        return f'<div class="status" role="status">{here}.{"" if whole else made}</div>'
     reasons = "".join(f"<li><b>{html.escape(name)}</b>: {html.escape(why)}</li>" for name, why in broken.items())
     return (
         f'<div class="status" role="status"><details open><summary>{here}; {len(broken)} unavailable</summary>'
@@ -286,17 +287,20 @@ def serve(settings: Settings) -> None:
     """Serve until stopped."""
     check_machine(settings.device, settings.dtype, settings.threads)
     check_catalogue(folder := beside_program(settings.checkpoints))
+    results = settings.results.absolute()
+    if folder != settings.checkpoints:  # started elsewhere: the page still speaks of checkpoints/, and of no whole path
+        os.chdir(folder.parent)
     if REMOVED:
         print(f"Not used: {', '.join(REMOVED)}. The page is set up by options alone: python app.py --help", flush=True)
     with listen(settings.host, settings.port) as mine:
-        bench = Bench(folder, settings.device, settings.dtype, settings.threads)
+        bench = Bench(settings.checkpoints, settings.device, settings.dtype, settings.threads)
         try:
             scoring = built_in_scoring()
         except (OSError, ValueError) as error:
             scoring = None
             print(f"No scores beside the texts. {error}", flush=True)
         hosts = Hosts.of(settings.host, settings.hostname)
-        application = web(build(bench, scoring, Shelf(settings.results)), settings.login, hosts)
+        application = web(build(bench, scoring, Shelf(results)), settings.login, hosts)
         print(f"Hormesis is at {settings.url} (Ctrl-C stops it).", flush=True)
         uvicorn.Server(server_settings(application)).run(sockets=[mine])
     raise KeyboardInterrupt  # only a signal ends the server
@@ -307,7 +311,7 @@ def server_settings(application: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         log_level="critical",  # uvicorn would print a traceback for each page that is open when the server stops
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=0,
         http=BoundedConnection,
         h11_max_incomplete_event_size=16_384,
         ws="none",

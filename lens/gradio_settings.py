@@ -6,9 +6,10 @@ GRADIO_TEMP_DIR serve files, GRADIO_NUM_PORTS=x ends the import. The page is set
 
 import os
 
-REMOVED = sorted(name for name in os.environ if name.startswith("GRADIO_"))
+OURS = {"GRADIO_ANALYTICS_ENABLED": "False"}
+REMOVED = sorted(name for name in os.environ if name.startswith("GRADIO_") and os.environ[name] != OURS.get(name))
 """Settings that were there, to be told to whoever set them."""
 
 for _name in REMOVED:
     del os.environ[_name]
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ |= OURS

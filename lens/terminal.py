@@ -24,7 +24,7 @@ from lens.errors import is_for_people, sentence_of
 
 APP = Path(__file__).resolve().parent.parent / "app.py"
 PACKAGES = ("probes", "steering", "evaluation", "training")
-PATIENCE_S = 2
+PATIENCE_S = 1
 """Seconds that other threads have to end after Ctrl-C; then the process ends without them."""
 PLAIN = dict(zip("—–−‐’‘“”•·×→‖≥≤␣─━│┃╭╮╰╯┌┐└┘├┤", "----''\"\"**x>|><_--||++++++++++", strict=True)) | {"…": "..."}
 """How characters of our own output are shown where an encoding lacks them; any other one becomes a question mark."""
