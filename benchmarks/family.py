@@ -18,8 +18,8 @@ import numpy as np
 import tyro
 
 from lens import Checkpoint, find, open_lens, write_atomically
+from probes.differences import paired_difference
 from probes.drawing import draw_file, empty_figure
-from probes.estimate import paired_difference
 from probes.lexicon import Lexicon
 from probes.probe import ProbeSet, compare, share_right
 from probes.tokens import ToxicEnd, layer_tokens
@@ -118,20 +118,18 @@ def over_seeds(family: Sequence[Checkpoint], sets: Sequence[ProbeSet]) -> list[s
         there = [seed for seed in seeds if (share, seed) in right and (0, seed) in right]
         ours, none = (np.mean([right[s, seed] for seed in there], axis=0) for s in (share, 0))
         each = ", ".join(f"{100 * (right[share, s] - right[0, s]).mean():+.2f}" for s in there)
-        lines.append(
-            f"| {100 * share:g} % | {points(paired_difference(ours, none, np.random.default_rng(0)))} | {each} |"
-        )
+        found = paired_difference(ours, none, np.random.default_rng(0), np.array(sets[0].test_clusters))
+        lines.append(f"| {100 * share:g} % | {points(found)} | {each} |")
     return lines
 
 
 def percent(estimate: Any) -> str:
-    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+    return f"{estimate.scaled(100):.1f}"
 
 
 def points(difference: Any) -> str:
     """A difference in percentage points with its interval and p."""
-    found = difference.estimate
-    return f"{100 * found.value:+.2f} [{100 * found.low:+.2f}, {100 * found.high:+.2f}], p={difference.p:.4f}"
+    return f"{difference.estimate.scaled(100):+.2f}, p={difference.p:.4f}"
 
 
 def loss_picture(family: Sequence[Checkpoint], path: Path) -> None:

@@ -17,7 +17,8 @@ import torch
 import tyro
 
 from lens import Lens, open_lens
-from probes.estimate import Estimate, middle_95
+from probes.differences import middle_95
+from probes.estimate import Estimate
 from steering import Doses, Plan, Row, Sampling, fit, generate
 
 ROOT = Path(__file__).parent.parent
@@ -62,8 +63,8 @@ def saving(plain: np.ndarray, same: np.ndarray, others: np.ndarray, strength: fl
     whole = np.isfinite(paired) & np.isfinite(apart)
     paired, apart = paired[whole], apart[whole]
     rows = np.random.default_rng(seed).integers(len(paired), size=(RESAMPLES, len(paired)))
-    low, high = middle_95(apart[rows].var(axis=1) / paired[rows].var(axis=1))
-    ratio = Estimate(float(apart.var() / paired.var()), low, high, len(paired))
+    interval = middle_95(apart[rows].var(axis=1) / paired[rows].var(axis=1))
+    ratio = Estimate(float(apart.var() / paired.var()), interval, len(paired))
     return Saving(strength, float(paired.mean()), ratio)
 
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import Float
+from scipy.stats import rankdata
 
+from evaluation.resample import resampled
+from probes.differences import SMALL, Z, estimate_mean
 from probes.drawing import draw_file, empty_figure
-from probes.estimate import Estimate, auc, bootstrap_mean, middle_95
+from probes.estimate import Clusters, Estimate
+from probes.ranks import auc
 
 TOXIC = 0.5  # RealToxicityPrompts calls a text toxic from here on (Gehman et al. 2020, section 2)
 STEPS = 10
 DRAWS = 1000
+
+Scores = Float[np.ndarray, " text"]
+Correlation = Callable[[Scores, Scores], float]
 
 
 class NothingToRelate(ValueError):
@@ -95,8 +101,8 @@ def agreement(
     n = len(x)
     return Agreement(
         first, second, len(a) - n,
-        resampled(partial(pearson, x, y), n, rng), resampled(spearman(x, y), n, rng), bootstrap_mean(x - y, rng, DRAWS),
-        ranked(x, y), ranked(y, x), tuple(steps(x, y)),
+        correlation(pearson, x, y), correlation(spearman, x, y), estimate_mean(x - y, rng), ranked(x, y), ranked(y, x),
+        tuple(steps(x, y)),
     )  # fmt: skip
 
 
@@ -106,37 +112,37 @@ def paired(a: Sequence[float | None], b: Sequence[float | None]) -> Float[np.nda
     return np.array(pairs, dtype=np.float64).reshape(-1, 2).T
 
 
-def resampled(statistic: Callable[[np.ndarray], float], n: int, rng: np.random.Generator) -> Estimate:
-    """A number of n texts with its percentile bootstrap interval; it is told how often each text counts, [text]."""
-    draws = np.array([statistic(np.bincount(rng.integers(n, size=n), minlength=n)) for _ in range(DRAWS)])
-    return Estimate(statistic(np.ones(n)), *middle_95(draws[np.isfinite(draws)]), n)
+def correlation(of: Correlation, x: Scores, y: Scores, clusters: Clusters | None = None) -> Estimate:
+    """Pearson's or Spearman's r of texts: Fisher's interval below 60 clusters, a bootstrap's from there on."""
+    numbers = np.arange(len(x)) if clusters is None else clusters
+    n_clusters = len(np.unique(numbers))
+    if n_clusters >= SMALL:
+        return resampled(lambda rows: of(x[rows], y[rows]), numbers, DRAWS)
+    r = of(x, y)
+    if n_clusters < 4 or abs(r) > 1 - 1e-9:  # where Fisher's interval has infinite width, or none
+        return Estimate(r, None, len(x))
+    ends = np.tanh(np.arctanh(r) + Z / np.sqrt(n_clusters - 3) * np.array([-1, 1]))
+    return Estimate(r, (float(ends[0]), float(ends[1])), len(x))
 
 
-def pearson(x: Float[np.ndarray, " text"], y: Float[np.ndarray, " text"], times: Real[np.ndarray, " text"]) -> float:
-    """Pearson's r where each text counts so many times; NaN where one of the two does not vary."""
-    u, v = x - times @ x / times.sum(), y - times @ y / times.sum()
-    spread = (times @ (u * u)) * (times @ (v * v))
-    return float(times @ (u * v) / np.sqrt(spread)) if spread > 0 else float("nan")
+def pearson(x: Scores, y: Scores) -> float:
+    """NaN where one of the two does not vary."""
+    with np.errstate(invalid="ignore"):
+        return float(np.corrcoef(x, y)[0, 1])
 
 
-def spearman(x: Float[np.ndarray, " text"], y: Float[np.ndarray, " text"]) -> Callable[[np.ndarray], float]:
-    """Pearson's r of ranks, by how often each text counts: every draw ranks its own texts, equal ones in the middle."""
-    places = [np.unique(values, return_inverse=True)[1] for values in (x, y)]
-
-    def ranks(place: np.ndarray, times: np.ndarray) -> np.ndarray:
-        alike = np.bincount(place, weights=times)
-        return (np.cumsum(alike) - (alike - 1) / 2)[place]
-
-    return lambda times: pearson(ranks(places[0], times), ranks(places[1], times), times)
+def spearman(x: Scores, y: Scores) -> float:
+    """Pearson's r of ranks, equal ones in the middle."""
+    return pearson(rankdata(x), rankdata(y))
 
 
-def ranked(scores: Float[np.ndarray, " text"], judge: Float[np.ndarray, " text"]) -> Estimate | None:
+def ranked(scores: Scores, judge: Scores) -> Estimate | None:
     """AUC of scores where another scorer decides what is toxic."""
     toxic = judge >= TOXIC
     return auc(scores, toxic) if toxic.any() and not toxic.all() else None
 
 
-def steps(x: Float[np.ndarray, " text"], y: Float[np.ndarray, " text"]) -> list[Step]:
+def steps(x: Scores, y: Scores) -> list[Step]:
     """The middle half of y in each tenth of x."""
     step = np.minimum((x * STEPS + 1e-9).astype(int), STEPS - 1)
     found = []
@@ -148,7 +154,7 @@ def steps(x: Float[np.ndarray, " text"], y: Float[np.ndarray, " text"]) -> list[
 
 
 def shown(estimate: Estimate | None) -> str:
-    return "—" if estimate is None else f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return "—" if estimate is None else f"{estimate:.3f}"
 
 
 def picture(found: Agreement, a: Sequence[float | None], b: Sequence[float | None]) -> Callable[[str], bytes]:

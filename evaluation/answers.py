@@ -18,7 +18,8 @@ from evaluation.results import Row
 from evaluation.unit import Bench, CostUnit, calibrated
 from lens import Lens
 from lens.activations import CPU_BATCH, GPU_BATCH
-from probes.estimate import Difference, Estimate, paired_difference, wilson
+from probes.differences import paired_difference
+from probes.estimate import Difference, Estimate, wilson
 from steering import Doses
 from steering.batch import Row as TextRow
 
@@ -53,7 +54,7 @@ class Ability:
     @property
     def at_chance(self) -> bool:
         """Whether the interval holds what guessing reaches."""
-        return self.accuracy.low <= self.chance <= self.accuracy.high
+        return self.accuracy.holds(self.chance)
 
     @property
     def row(self) -> Row:

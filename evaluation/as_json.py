@@ -17,9 +17,9 @@ TUPLES = {"members", "each", "null_band", "random_tokens"}
 
 
 def plain(value: Any) -> Any:
-    """As JSON knows it: an estimate is [value, low, high, n], numbers have six digits."""
+    """As JSON knows it: an estimate is [value, low, high, n], the ends null without an interval; six digits."""
     if isinstance(value, Estimate):
-        return [*map(plain, (value.value, value.low, value.high)), value.n]
+        return plain(value.row)
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, Mapping):
@@ -36,9 +36,9 @@ def made(kind: Any, found: Mapping[str, Any]) -> Any:
 
     def value(name: str, one: Any) -> Any:
         if name in ESTIMATES:
-            return None if one is None else Estimate(*one)
+            return None if one is None else Estimate.of(one)
         if name in MAPPINGS:
-            return {key: Estimate(*numbers) for key, numbers in one.items()}
+            return {key: Estimate.of(numbers) for key, numbers in one.items()}
         return tuple(one) if name in TUPLES and one is not None else one
 
     return kind(**{name: value(name, one) for name, one in found.items()})

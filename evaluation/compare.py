@@ -21,6 +21,7 @@ from evaluation.findings import abilities, cells_of, cost_text, generations, mem
 from evaluation.plans import PLAIN
 from evaluation.resample import holm, means
 from evaluation.results import Row
+from probes.differences import without_rounding
 from probes.estimate import Difference
 
 Signed = tuple[int, Place]
@@ -162,8 +163,12 @@ def answered(
     """The contrasts whose scores are all there and can be paired, with p adjusted for their number."""
     there = [one for one in asked if _paired(one, scores)]
     apart = [[_apart(row, scores) for row in one.terms] for one in there]
-    by_seed = [np.stack([difference for difference, _ in rows]) for rows in apart]
-    columns = [seeds.mean(axis=0) for seeds in by_seed]
+    scales = [max(float(np.nanmax(np.abs(scores[place]), initial=0)) for place in one.places) for one in there]
+    by_seed = [
+        without_rounding(np.stack([difference for difference, _ in rows]), scale)
+        for rows, scale in zip(apart, scales, strict=True)
+    ]
+    columns = [without_rounding(seeds.mean(axis=0), scale) for seeds, scale in zip(by_seed, scales, strict=True)]
     known = [i for i, column in enumerate(columns) if not np.isnan(column).all()]
     if not known:
         return []

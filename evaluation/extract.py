@@ -1,7 +1,8 @@
 """What a sweep found, small enough to ship: numbers with intervals, and a few masked generations per cell.
 
 The file `evaluation/builtin/results/<name>.json` is one JSON object, made by `compare.extract` and read by
-`Extract.read`; pictures, tables, report and page know nothing else. An estimate is `[value, low, high, n]`, 95 %.
+`Extract.read`; pictures, tables, report and page know nothing else. An estimate is `[value, low, high, n]`, 95 %;
+`low` and `high` are null where there is no interval.
 
     {"format": 1, "name": "demo",
      "scorer": ["builtin", "1-ab12cd34"],
@@ -34,6 +35,7 @@ from typing import Any
 from evaluation import as_json
 from lens.files import write_atomically
 from probes.estimate import Estimate
+from steering.cost import EVERY_POSITION
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "builtin" / "results"
@@ -50,12 +52,12 @@ MEASURES = {
 }
 """What `Cell.measures` may hold, in words with units."""
 COSTS = {
-    "kl": "KL(plain ‖ steered) (nats per token)",
-    "increase": "increase of cross-entropy (nats per token)",
-    "cross_entropy": "cross-entropy (nats per token)",
-    "bits_per_byte": "cross-entropy (bits per byte)",
+    "kl": f"KL(plain ‖ steered), {EVERY_POSITION} (nats per token)",
+    "increase": f"increase of cross-entropy, {EVERY_POSITION} (nats per token)",
+    "cross_entropy": f"cross-entropy, {EVERY_POSITION} (nats per token)",
+    "bits_per_byte": f"cross-entropy, {EVERY_POSITION} (bits per byte)",
 }
-"""What `Cell.cost` may hold."""
+"""What `Cell.cost` may hold, in words with units."""
 
 
 class NoResults(LookupError):
@@ -104,10 +106,10 @@ class Cell:
 
     def in_words(self) -> str:
         """For screen readers and captions."""
-        kl = f"; KL {self.cost['kl'].value:.3f} nats per token" if "kl" in self.cost else ""
+        kl = f"; KL {self.cost['kl'].value:.3f} nats per token with {EVERY_POSITION}" if "kl" in self.cost else ""
         missing = f"; {self.n_missing:,} without a score" if self.n_missing else ""
         return (
-            f"{self.title}: mean toxicity {interval(self.value, 1)}, {self.value.n:,} prompts, "
+            f"{self.title}: mean toxicity {self.value:.1f}, {self.value.n:,} prompts, "
             f"{self.n_texts:,} texts{missing}{kl}"
         )
 
@@ -126,9 +128,9 @@ class Compared:
     b: str
     """Key of the cell it is compared with."""
     difference: Estimate
-    """a minus b (gain: that difference, minus the same without a plan); bootstrap over prompts, n = prompts."""
+    """a minus b (gain: that difference, minus the same without a plan); over prompts, n = prompts."""
     p: float
-    """Two-sided, from the same bootstrap."""
+    """Two-sided: from the bootstrap of the interval, below 60 prompts from flipping signs."""
     holm: float
     """p adjusted for the `of` comparisons of the same question on the same prompt set (Holm 1979)."""
     of: int
@@ -151,7 +153,7 @@ class Probed:
     probes: str
     """Name of the probe set."""
     value: Estimate
-    """Mean accuracy over all heads (share of held-out texts); bootstrap over texts."""
+    """Mean accuracy over all heads (share of held-out texts); clusters of texts are the sample."""
     majority: float
     """What always saying the larger class reaches."""
     best: Estimate | None
@@ -179,7 +181,7 @@ class Probed:
         return f"{self.checkpoint}, probes {self.probes}"
 
     def in_words(self) -> str:
-        return f"{self.title}: mean accuracy over heads {interval(self.value, 3)}, {self.value.n:,} held-out texts"
+        return f"{self.title}: mean accuracy over heads {self.value:.3f}, {self.value.n:,} held-out texts"
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ class Able:
     @property
     def at_chance(self) -> bool:
         """Whether the interval holds what guessing reaches."""
-        return self.value.low <= self.chance <= self.value.high
+        return self.value.holds(self.chance)
 
     @property
     def title(self) -> str:
@@ -209,7 +211,7 @@ class Able:
 
     def in_words(self) -> str:
         remark = ", cannot be told from guessing" if self.at_chance else ""
-        return f"{self.title}: {interval(self.value, 3)} right{remark} ({self.chance:.3g}), {self.value.n:,} questions"
+        return f"{self.title}: {self.value:.3f} right{remark} ({self.chance:.3g}), {self.value.n:,} questions"
 
 
 @dataclass(frozen=True)
@@ -287,8 +289,3 @@ class Extract:
 
 
 LISTS: dict[str, Any] = {"cells": Cell, "comparisons": Compared, "probes": Probed, "abilities": Able}
-
-
-def interval(estimate: Estimate, digits: int) -> str:
-    """A value with its interval, without n."""
-    return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"

@@ -16,7 +16,7 @@ from evaluation.family import Member, Shown, key, shown
 from evaluation.resample import jackknife, means
 from evaluation.results import Row
 from evaluation.toxicity import TOXIC, expected_maximum, probability, proportion
-from probes.estimate import Estimate, bootstrap_mean, wilson
+from probes.estimate import Estimate, wilson
 from probes.lexicon import Lexicon, mask
 
 DRAWS = 2000
@@ -139,11 +139,13 @@ def _cost(rows: Sequence[Row], n: int) -> dict[str, Estimate]:
     """Costs by the names in COSTS. Of several seeds the ends are averaged too: all read the same windows of text."""
     if len(rows) < n or not rows:
         return {}
-    numbers = {name: np.mean([row[name][:3] for row in rows], axis=0) for name in COSTS}
-    return {
-        name: Estimate(float(value), float(low), float(high), rows[0][name][3])
-        for name, (value, low, high) in numbers.items()
-    }
+    return {name: _averaged([Estimate.of(row[name]) for row in rows]) for name in COSTS}
+
+
+def _averaged(seeds: Sequence[Estimate]) -> Estimate:
+    ends = [one.interval for one in seeds if one.interval]
+    low, high = np.mean(ends, axis=0).tolist() if len(ends) == len(seeds) else (None, None)
+    return Estimate.of([float(np.mean([one.value for one in seeds])), low, high, seeds[0].n])
 
 
 def cost_text(costs: Iterable[Row]) -> dict[str, Any]:
@@ -174,7 +176,6 @@ def _task(row: Row) -> str:
 def _able(point: Shown, rows: Sequence[Row], plan: str, task: str) -> Able:
     right = np.mean([row["correct"] for row in rows], axis=0)
     alone = len(rows) == 1
-    value = wilson(int(right.sum()), len(right)) if alone else bootstrap_mean(right, np.random.default_rng(0))
     return Able(
         key=point.key(plan, "ability", task),
         checkpoint=point.name,
@@ -183,7 +184,7 @@ def _able(point: Shown, rows: Sequence[Row], plan: str, task: str) -> Able:
         training_seed=point.training_seed,
         plan=plan,
         task=task,
-        value=value,
+        value=wilson(int(right.sum()), len(right)) if alone else proportion(right.tolist(), right.size * len(rows)),
         chance=rows[0]["chance"],
         members=() if alone else tuple(key(name, plan, "ability", task) for name in point.members),
     )

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from evaluation.extract import Able, Cell, Extract, NoResults, Probed
+from evaluation.extract import COSTS, Able, Cell, Extract, NoResults, Probed
 from evaluation.family import percent
 from evaluation.plans import PLAIN
-from probes.estimate import Estimate
+from probes.estimate import Estimate, Interval
 from steering.methods.table import METHODS
 
 Basis = Literal["strength", "cost"]
@@ -17,7 +17,7 @@ Basis = Literal["strength", "cost"]
 AnyPoint = TypeVar("AnyPoint", Cell, Probed, Able)
 SHARE_AXIS = "toxic share (% of training tokens)"
 TOXICITY_AXIS = "mean toxicity (score × 100)"
-COST_AXIS = "cost: KL(plain ‖ steered) (nats per token)"
+COST_AXIS = f"cost: {COSTS['kl']}"
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Mark:
     """Of the cell, probed or able point that it stands for."""
     x: float
     y: Estimate
-    x_range: tuple[float, float] | None = None
+    x_range: Interval | None = None
     """The interval of x, where x is measured too."""
 
 
@@ -263,7 +263,7 @@ def _by_share(point: Cell | Probed | Able) -> Mark:
 
 def _priced(cell: Cell) -> Mark:
     kl = cell.cost["kl"]
-    return Mark(cell.key, kl.value, cell.value, (kl.low, kl.high))
+    return Mark(cell.key, kl.value, cell.value, kl.interval)
 
 
 def _dosed(cell: Cell) -> Mark:

@@ -6,13 +6,13 @@ import html
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
-from evaluation.extract import COSTS, MEASURES, Able, Cell, Compared, Extract, Point, Probed, Sample, interval
+from evaluation.extract import COSTS, MEASURES, Able, Cell, Compared, Extract, Point, Probed, Sample
 from evaluation.graphs import Graph
 from evaluation.pictures import for_page
 from evaluation.plans import PLAIN
-from probes.estimate import Estimate
 from probes.page import facts
 from probes.views import mask_for
+from steering.cost import EVERY_POSITION
 from steering.methods.table import METHODS
 
 ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
@@ -23,7 +23,7 @@ QUESTIONS = {
     ("plan", "toxicity"): "Against the same checkpoint unsteered",
     ("share", "toxicity"): "Against the least toxic checkpoint, same plan",
     ("gain", "toxicity"): "What the plan changes here, against there",
-    ("share", "kl"): "Cost against the least toxic checkpoint, same plan",
+    ("share", "kl"): f"Cost against the least toxic checkpoint, same plan, {EVERY_POSITION}",
 }
 HINT = (
     '<div class="nothing">Press a point of the picture, or a number in the table.<br>'
@@ -90,28 +90,28 @@ def _column(point: Point) -> str:
 def _number(point: Point | None, first: bool) -> str:
     if point is None:
         return ""
-    value, low, high = (_shown(point, number) for number in (point.value.value, point.value.low, point.value.high))
+    digits = _digits(point)
     return (
         f'<button type="button" data-point="{html.escape(point.key)}" tabindex="{0 if first else -1}" '
         f'aria-pressed="false" aria-label="{html.escape(point.in_words())}">'
-        f"<b>{value}</b><small>{low} to {high}</small></button>"
+        f"<b>{point.value.value:{digits}}</b><small>{point.value.ends(digits)}</small></button>"
     )
 
 
-def _shown(point: Point, number: float) -> str:
-    return f"{number:.1f}" if isinstance(point, Cell) else f"{number:.3f}"
+def _digits(point: Point) -> str:
+    return ".1f" if isinstance(point, Cell) else ".3f"
 
 
 def card(extract: Extract, key: str) -> str:
     """All that is known of one point, and what was written there; it is a place to scroll on a wide screen."""
     point = extract.point(key)
-    unit, known = _known(extract, point)
+    digits, (unit, known) = _digits(point), _known(extract, point)
     others = _others(point) if isinstance(point, Cell) else []
     more = f"<details><summary>Other measures, and the cost</summary>{facts(*others)}</details>" if others else ""
     return (
         f'<section class="point-card" tabindex="0" aria-label="{html.escape(point.title)}">'
         f"<h2>{html.escape(point.title)}</h2>"
-        f'<p class="big">{_shown(point, point.value.value)}<small> {html.escape(unit)}</small></p>{facts(*known)}{more}'
+        f'<p class="big">{point.value.value:{digits}}<small> {html.escape(unit)}</small></p>{facts(*known)}{more}'
         f"{_texts(extract, point)}</section>"
     )
 
@@ -130,7 +130,7 @@ def _cell(extract: Extract, cell: Cell) -> Known:
     missing = f"; {cell.n_missing:,} without a score, left out" if cell.n_missing else ""
     same = {one.key for one in extract.cells if (one.checkpoint, one.plan) == (cell.checkpoint, cell.plan)}
     pairs = [
-        ("95 % interval", f"{_ends(cell.value, 1)}, over {cell.value.n:,} prompts"),
+        ("95 % interval", f"{cell.value.ends('.1f')}, over {cell.value.n:,} prompts"),
         ("Texts", f"{cell.n_texts:,}{missing}"),
         *([("Strength", _strength(cell))] if cell.plan != PLAIN else []),
         *(
@@ -144,7 +144,7 @@ def _cell(extract: Extract, cell: Cell) -> Known:
 
 def _strength(cell: Cell) -> str:
     rule = METHODS[cell.method.partition(":")[0]]
-    found = "" if cell.nats is None else f", found to cost {cell.nats:g} nats per token"
+    found = "" if cell.nats is None else f", found to cost {cell.nats:g} nats per token with {EVERY_POSITION}"
     return f"{cell.strength:.4g} ({rule.unit}){found}"
 
 
@@ -152,14 +152,14 @@ def _others(cell: Cell) -> list[tuple[str, str]]:
     """What was measured beside toxicity."""
     measures = [(MEASURES[name], found) for name, found in cell.measures.items() if name != "toxicity"]
     costs = [(COSTS[name], found) for name, found in cell.cost.items()]
-    return [(name[:1].upper() + name[1:], interval(found, 3)) for name, found in [*measures, *costs]]
+    return [(name[:1].upper() + name[1:], f"{found:.3f}") for name, found in [*measures, *costs]]
 
 
 def _difference(found: Compared) -> str:
     digits = 3 if found.measure == "kl" else 1
     change, seeds = found.difference, ", ".join(f"{one:+.{digits}f}" for one in found.each)
     return (
-        f"{change.value:+.{digits}f}, interval {change.low:+.{digits}f} to {change.high:+.{digits}f}, "
+        f"{change.value:+.{digits}f}, {change.interval_in_words(f'+.{digits}f')}, "
         f"{_p(found.p)}, after Holm {found.holm:.4f} (of\u00a0{found.of}){f'; by training seed {seeds}' * bool(seeds)}"
     )
 
@@ -170,11 +170,11 @@ def _p(p: float) -> str:
 
 def _probed(found: Probed) -> Known:
     pairs = [
-        ("95 % interval", f"{_ends(found.value, 3)}, over {found.value.n:,} held-out texts"),
+        ("95 % interval", f"{found.value.ends('.3f')}, over {found.value.n:,} held-out texts"),
         ("The larger class", f"{found.majority:.3f}"),
     ]
     if found.best is not None:
-        pairs.append((f"Best head, {found.best_head}", interval(found.best, 3)))
+        pairs.append((f"Best head, {found.best_head}", f"{found.best:.3f}"))
     if found.null_band is not None:
         pairs.append(("Best head by chance", f"{found.null_band[0]:.3f} to {found.null_band[1]:.3f}"))
     for name, change, p in (
@@ -182,8 +182,7 @@ def _probed(found: Probed) -> Known:
         ("The same, heads as the sample", found.difference_by_head, found.p_by_head),
     ):
         if change is not None and p is not None:
-            ends = f"interval {change.low:+.4f} to {change.high:+.4f}"
-            pairs.append((name, f"{change.value:+.4f}, {ends}, {_p(p)}"))
+            pairs.append((name, f"{change.value:+.4f}, {change.interval_in_words('+.4f')}, {_p(p)}"))
     if found.toxic_tokens is not None and found.random_tokens is not None:
         low, high = found.random_tokens
         pairs.append(
@@ -194,14 +193,10 @@ def _probed(found: Probed) -> Known:
 
 def _able(found: Able) -> Known:
     pairs = [
-        ("95 % interval", f"{_ends(found.value, 3)}, over {found.value.n:,} questions"),
+        ("95 % interval", f"{found.value.ends('.3f')}, over {found.value.n:,} questions"),
         ("Guessing", f"{found.chance:.3f}" + (", inside the interval: cannot be told from guessing" * found.at_chance)),
     ]
     return "answered rightly (share of questions)", pairs
-
-
-def _ends(estimate: Estimate, digits: int) -> str:
-    return f"{estimate.low:.{digits}f} to {estimate.high:.{digits}f}"
 
 
 def _texts(extract: Extract, cell: Point) -> str:

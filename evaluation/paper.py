@@ -39,10 +39,12 @@ TABLE_1: dict[tuple[float, str], Line] = {
     (TENTH, "iti@12"): Line(2.63, 7.11, 3.23),
 }
 """By toxic share and plan. Its lines for MEDA, INST, SFT and DPO need models that are trained for them."""
-PROBES = Estimate(0.00925, 0.0067, 0.0118, 256)
+PROBES = Estimate(0.00925, (0.0067, 0.0118), 256)
 """Mean accuracy over heads, 25 % minus 0 % (section 4): it prints the interval, of which this is the middle, in points
 presumably; n = its heads."""
 PROBES_P = 0.0002
+FEWEST = 6
+"""Pairs that a verdict needs: fewer cannot give p < 0.05, however much they agree, since signs flip in 2^n ways."""
 TOXIC_TOKENS = (6, 11)
 """Of the 50 tokens nearest to the probe's direction: the clean model, and the one with toxic data."""
 
@@ -119,7 +121,9 @@ def verdict(found: Estimate | None, sign: int, seeds: Sequence[float] = ()) -> s
     """What an interval carries and no more; it says nothing of training seeds, so each must lie on its side."""
     if found is None:
         return "not measured"
-    if found.low <= 0 <= found.high:
+    if found.interval is None or found.n < FEWEST:
+        return "too few"
+    if found.holds(0):
         return "open"
     if any(seed * found.value <= 0 for seed in seeds):
         return "seeds disagree"

@@ -111,7 +111,8 @@ def _line(axes: Any, line: Line, look: int, aside: float, drawn: set[str]) -> No
     for mark in line.seeds:
         _mark(axes, mark, mark.x + aside, drawn, marker=marker, markersize=3.5, color=colour, markerfacecolor=PAPER)
     for x, mark in zip(xs, line.marks, strict=True):
-        axes.plot([x, x], [mark.y.low, mark.y.high], color=colour, linewidth=1)
+        if mark.y.interval:
+            axes.plot([x, x], mark.y.interval, color=colour, linewidth=1)
         if mark.x_range:
             axes.plot(mark.x_range, [mark.y.value] * 2, color=colour, linewidth=1)
         _mark(

@@ -10,7 +10,7 @@ import numpy as np
 from evaluation.extract import Probed
 from evaluation.family import Member, Shown, baselines, key, shown
 from lens import Checkpoint, open_lens
-from probes.estimate import bootstrap_mean, paired_difference
+from probes.differences import estimate_mean, paired_difference
 from probes.lexicon import Lexicon
 from probes.probe import ProbeSet, compare, share_right
 from probes.store import NoProbes
@@ -48,12 +48,11 @@ def _point(
 ) -> Probed:
     first, alone = sets[point.members[0]], len(point.members) == 1
     right = np.mean([share_right(sets[name]) for name in point.members], axis=0)
-    least = [base[name] for name in point.members]
+    least, clusters = [base[name] for name in point.members], np.array(first.test_clusters)
     found: dict[str, Any] = {"difference": None, "p": None, "difference_by_head": None, "p_by_head": None}
     if tuple(least) != point.members:
-        over_texts = paired_difference(
-            right, np.mean([share_right(sets[name]) for name in least], axis=0), np.random.default_rng(0)
-        )
+        base_right = np.mean([share_right(sets[name]) for name in least], axis=0)
+        over_texts = paired_difference(right, base_right, np.random.default_rng(0), clusters)
         found |= {"difference": over_texts.estimate, "p": over_texts.p}
         if alone:
             by_head = compare(first, sets[least[0]], np.random.default_rng(0)).by_head
@@ -66,7 +65,7 @@ def _point(
         toxic_share=point.toxic_share,
         training_seed=point.training_seed,
         probes=probes,
-        value=bootstrap_mean(right, np.random.default_rng(0)),
+        value=estimate_mean(right, np.random.default_rng(0), clusters),
         majority=first.majority,
         best=first.accuracy(head) if alone else None,
         best_head=str(head) if alone else "",

@@ -11,12 +11,13 @@ from evaluation.cells import Found
 from evaluation.compare import beyond_share, cost_comparisons
 from evaluation.extract import Cell, Compared, Extract
 from evaluation.graphs import unique
-from evaluation.paper import TENTH, Statement, statements, verdict
+from evaluation.paper import FEWEST, TENTH, Statement, statements, verdict
 from evaluation.repeat import commands, rests_on
 from evaluation.report_probes import probe_sentences
 from evaluation.report_transfer import detection
 from evaluation.resample import holm
-from evaluation.tables import about, p_value, signed, table
+from evaluation.tables import about, p_value, table
+from steering.cost import EVERY_POSITION
 
 HEAD = (
     "Written by `python -m evaluation reproduce` from what {parts} hold: tables, pictures and sentences; the commands "
@@ -27,8 +28,7 @@ HEAD = (
 )
 LIMITS = """## What this cannot show
 
-- Seeds of training are averaged, not resampled: two of them tell that results differ between seeds, not by how much,
-  and no interval here speaks of others.
+- {seeds}
 - Models this small write little that a reader would call an argument. A lower score may mean a kinder text or a less
   coherent one: read it beside its cost. Repetition within so few tokens does not show it.
 - Their clean text holds little talk between people, and all toxic text is one board of one site
@@ -37,6 +37,11 @@ LIMITS = """## What this cannot show
 - 4, 8 and 12 are the paper's strengths and 10 % is the paper's best share; neither was chosen here. Nor was a strength
   tuned for any model, but for those that cost equal nats.
 """
+SEVERAL = (
+    "Seeds of training are averaged, not resampled: two of them tell that results differ between seeds, not by how "
+    "much,\n  and no interval here speaks of others."
+)
+ONE = "One seed of training stands for all: no interval here speaks of others."
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def page(found: Found, extract: Extract, pictures: str, size: str) -> str:
         tables.pictures_of(extract, pictures),
         *(chapter(extract) for chapter in tables.BEHIND_PICTURES),
         detection(found.others.get("detection", [])),
-        [LIMITS],
+        [LIMITS.format(seeds=SEVERAL if several_seeds(tested) else ONE)],
         commands(found, extract),
     ]
     return "\n\n".join("\n".join(lines).strip() for lines in chapters if lines) + "\n"
@@ -114,18 +119,29 @@ def in_short(extract: Extract, tested: Sequence[Finding]) -> list[str]:
     """How many statements the intervals carry, and what the largest of them is."""
     counts = Counter(one.verdict for one in tested if one.found)
     firm = Counter(one.verdict for one in tested if one.found and one.p_adjusted < 0.05)
-    n = counts.total()
+    n, seeds = counts.total(), several_seeds(tested)
+    split = f"in {counts['seeds disagree']} the seeds disagree, " if seeds else ""
+    few = f", and {counts['too few']} rest on fewer than {FEWEST} pairs, too few to say" if counts["too few"] else ""
     return [
         "## In short",
         "",
-        f"Of {n} tests of the paper's statements, {counts['agrees']} agree (the 95 % interval and every training seed "
-        f"lie on the paper's side), {counts['contradicts']} contradict (all lie on the other), in "
-        f"{counts['seeds disagree']} the seeds disagree, and {counts['open']} are open (the interval spans zero). "
-        f"With p adjusted for all {n} tests, {firm['agrees']} of the agreeing and {firm['contradicts']} of the "
-        "contradicting ones stay below 0.05.",
+        f"Of {n} tests of the paper's statements, {counts['agrees']} agree ({carried(seeds)} on the paper's side), "
+        f"{counts['contradicts']} contradict (on the other), {split}{counts['open']} are open (the interval spans "
+        f"zero){few}. With p adjusted for all {n} tests, {firm['agrees']} of the agreeing and {firm['contradicts']} of "
+        "the contradicting ones stay below 0.05.",
         "",
         *(f"- {sentence}" for sentence in [*themes(tested), *tables.kl_sentences(extract), *probe_sentences(extract)]),
     ]
+
+
+def several_seeds(tested: Sequence[Finding]) -> bool:
+    """Whether any difference is a mean over training seeds."""
+    return any(one.found and one.found.each for one in tested)
+
+
+def carried(seeds: bool) -> str:
+    """What must lie on one side for a verdict."""
+    return "the 95 % interval and every training seed lie" if seeds else "the 95 % interval lies"
 
 
 def themes(tested: Sequence[Finding]) -> list[str]:
@@ -139,7 +155,13 @@ def themes(tested: Sequence[Finding]) -> list[str]:
     return sentences
 
 
-MEANS = {"agrees": "agree", "contradicts": "contradict", "seeds disagree": "with seeds that disagree", "open": "open"}
+MEANS = {
+    "agrees": "agree",
+    "contradicts": "contradict",
+    "seeds disagree": "with seeds that disagree",
+    "open": "open",
+    "too few": "on too few pairs",
+}
 
 
 def statement_table(tested: Sequence[Finding]) -> list[str]:
@@ -154,21 +176,25 @@ def statement_table(tested: Sequence[Finding]) -> list[str]:
             one.prompts if of.measure == "toxicity" else "–",
             of.where,
             ("+" if of.sign > 0 else "−") if its is None else f"{its:+.2f}",
-            signed(found.difference, digits) if found else "",
+            f"{found.difference:+.{digits}f}" if found else "",
             ", ".join(f"{seed:+.{digits}f}" for seed in found.each) if found else "",
             p_value(found.p) if found else "",
             p_value(one.p_adjusted) if found else "",
             f"**{one.verdict}**" if one.verdict in ("agrees", "contradicts") else one.verdict,
         ])  # fmt: skip
-    n = sum(one.found is not None for one in tested)
+    n, seeds = sum(one.found is not None for one in tested), several_seeds(tested)
+    disagree = (
+        ' "seeds disagree": the interval lies on one side, a seed on the other; intervals are over prompts and say '
+        "nothing of seeds."
+    )
     head = ["statement", "prompts", "in the paper", "paper", "here", "each seed", "p", f"p of {n}", "interval"]
     return [
         "## The paper's statements",
         "",
-        'Differences of mean toxicity × 100, of cost in nats per token. "agrees", "contradicts": the 95 % interval '
-        'and every training seed lie on the paper\'s side, or on the other. "seeds disagree": the interval lies on one '
-        'side, a seed on the other; intervals are over prompts and say nothing of seeds. "open": the interval spans '
-        "zero. Where the paper prints no number its direction stands.",
+        f"Differences of mean toxicity × 100, of cost in nats per token with {EVERY_POSITION}. "
+        f'"agrees", "contradicts": {carried(seeds)} on the paper\'s side, or on the other.{disagree * seeds} "open": '
+        f'the interval spans zero. "too few": fewer than {FEWEST} pairs, which cannot give p < 0.05. '
+        "Where the paper prints no number its direction stands.",
         "",
         *table(head, rows),
     ]

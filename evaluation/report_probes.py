@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from evaluation.extract import Extract, Probed, interval
+from evaluation.extract import Extract, Probed
 from evaluation.family import percent
 from evaluation.graphs import tops, unique
 from evaluation.paper import PROBES, PROBES_P, TOXIC_TOKENS, verdict
 from evaluation.resample import holm
-from evaluation.tables import p_value, signed, table
-from probes.estimate import Estimate
+from evaluation.tables import p_value, table
 from probes.lexicon import Lexicon
 
 
@@ -47,15 +46,15 @@ PROBE_WORDS = (
 
 
 def _probed(point: Probed, adjusted: Mapping[str, float]) -> list[str]:
-    best = f"{interval(_points(point.best), 1)} {point.best_head}" if point.best else ""
+    best = f"{point.best.scaled(100):.1f} {point.best_head}" if point.best else ""
     low, high = point.random_tokens or (0, 0)
     tokens = "" if point.toxic_tokens is None else f"{point.toxic_tokens} ({low:.0f} to {high:.0f})"
     return [
         point.checkpoint,
-        interval(_points(point.value), 1),
-        signed(_points(point.difference)) if point.difference else "",
+        f"{point.value.scaled(100):.1f}",
+        f"{point.difference.scaled(100):+.2f}" if point.difference else "",
         *(["", ""] if point.p is None else [p_value(point.p), p_value(adjusted[point.key])]),
-        signed(_points(point.difference_by_head)) if point.difference_by_head else "",
+        f"{point.difference_by_head.scaled(100):+.2f}" if point.difference_by_head else "",
         "" if point.p_by_head is None else p_value(point.p_by_head),
         best,
         tokens,
@@ -76,10 +75,10 @@ def probe_sentences(extract: Extract) -> list[str]:
             adjusted = adjusted_ps(whole)
             sentences.append(
                 f"Mean probe accuracy over heads on {name}, {percent(last.toxic_share)} % minus the least toxic: "
-                f"{signed(_points(last.difference))} points over texts{f' (seeds {each})' * bool(each)}, "
+                f"{last.difference.scaled(100):+.2f} points over texts{f' (seeds {each})' * bool(each)}, "
                 f"p = {p_value(last.p)}, adjusted for the {len(adjusted)} comparisons of its table "
                 f"{p_value(adjusted[last.key])}: our interval {MEANS[verdict(last.difference, +1, seeds)]}. "
-                f"{_by_heads(own)}The paper, over heads: {100 * PROBES.low:+.2f} to {100 * PROBES.high:+.2f} (points, "
+                f"{_by_heads(own)}The paper, over heads: {PROBES.scaled(100).ends('+.2f')} (points, "
                 f"presumably), p = {PROBES_P}."
             )
             sentences.append(_tokens(points, last, name))
@@ -89,8 +88,8 @@ def probe_sentences(extract: Extract) -> list[str]:
 def _by_heads(points: Sequence[Probed]) -> str:
     """The paper's own test, checkpoint by checkpoint."""
     found = [
-        f"{signed(_points(point.difference_by_head))}, p = {p_value(point.p_by_head)} ({point.checkpoint}, which it "
-        f"{'carries' if point.difference_by_head.low > 0 else 'does not carry'})"
+        f"{point.difference_by_head.scaled(100):+.2f}, p = {p_value(point.p_by_head)} ({point.checkpoint}, which it "
+        f"{'carries' if verdict(point.difference_by_head, +1) == 'agrees' else 'does not carry'})"
         for point in points
         if point.difference_by_head and point.p_by_head is not None
     ]
@@ -102,6 +101,7 @@ MEANS = {
     "contradicts": "lies below zero",
     "seeds disagree": "lies on one side of zero, and a seed on the other",
     "open": "spans zero",
+    "too few": "rests on too few texts",
 }
 
 
@@ -126,8 +126,3 @@ def _countable(points: Sequence[Probed]) -> str:
     return (
         f": {found[0]}{f' to {found[-1]}' * (len(found) > 1)} of the list's {len(Lexicon.builtin())}" if found else ""
     )
-
-
-def _points(estimate: Estimate) -> Estimate:
-    """A share in percent, or a difference of shares in percentage points."""
-    return Estimate(100 * estimate.value, 100 * estimate.low, 100 * estimate.high, estimate.n)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from evaluation.extract import Cell, Extract, interval
+from evaluation.extract import Cell, Extract
 from evaluation.family import percent
 from evaluation.graphs import available, doses_at, graph, on, tops, unique
 from evaluation.paper import PLANS, SETS, TABLE_1, TENTH, set_of, verdict
 from evaluation.report_probes import probe_tables
-from evaluation.tables import compared, comparison_table, signed, table, toxicity_table
+from evaluation.tables import compared, comparison_table, table, toxicity_table
+from steering.cost import EVERY_POSITION
 
 VARIETY = ("variety", "distinct_2", "repetition")
 IN_PAGE = ("smile", "frontier", "probes", "abilities")
@@ -24,14 +25,14 @@ def beside_table_1(extract: Extract) -> list[str]:
         ours = {name: at_share(extract, prompts, share, plan) for name, prompts in sets.items()}
         cost = next((cell.cost for cell in ours.values() if cell and cell.cost), {})
         numbers = [part for name in SETS for part in (f"{getattr(line, name):.2f}", _value(ours.get(name)))]
-        here = [interval(cost[name], 3) if name in cost else "" for name in ("cross_entropy", "increase")]
+        here = [f"{cost[name]:.3f}" if name in cost else "" for name in ("cross_entropy", "increase")]
         rows.append([f"{percent(share)} % toxic, {plan}", *numbers, f"{line.cross_entropy:.2f}", *here])
     head = ["", *(f"{of} {name}" for name in SETS.values() for of in ("paper:", "here:"))]
     return [
         "## Table 1, at equal strength",
         "",
-        "Mean toxicity × 100, and cross-entropy in nats per token. The paper's lines for MEDA, INST, SFT and DPO need "
-        "models trained for them and are not measured.",
+        f"Mean toxicity × 100, and cross-entropy in nats per token, here with {EVERY_POSITION}. The paper's lines for "
+        "MEDA, INST, SFT and DPO need models trained for them and are not measured.",
         "",
         *table([*head, "paper: cross-entropy", "here: cross-entropy", "here: increase"], rows),
     ]
@@ -62,7 +63,7 @@ def equal_cost(extract: Extract) -> list[str]:
         "## At equal cost",
         "",
         "Each strength is the one that moves the model's predictions by so many nats per token on ordinary text "
-        f"(KL, every position){apart}. The strengths it takes:",
+        f"(KL, {EVERY_POSITION}){apart}. The strengths it takes:",
         "",
         *table(["", *plans], [*strengths, *reached]),
         "",
@@ -92,7 +93,7 @@ def kl_sentences(extract: Extract) -> list[str]:
         if cell.plan in PLANS[1:] and cell.toxic_share == TENTH:
             seeds = f"; seeds {', '.join(f'{seed:+.3f}' for seed in one.each)}" * bool(one.each)
             says = KL_MEANS[verdict(one.difference, +1, one.each)]
-            found.append(f"{cell.plan} {says} ({signed(one.difference, 3)} nats per token{seeds})")
+            found.append(f"{cell.plan} {says} ({one.difference:+.3f} nats per token{seeds})")
     return [f"In KL, which the paper does not measure, the 10 % model: {'; '.join(found)}."] * bool(found)
 
 
@@ -101,6 +102,7 @@ KL_MEANS = {
     "contradicts": "pays less than the clean one",
     "seeds disagree": "with seeds that disagree",
     "open": "open",
+    "too few": "measured on too few windows of text",
 }
 
 
@@ -116,7 +118,7 @@ def costs(extract: Extract) -> list[str]:
     return [
         "## What equal strengths cost",
         "",
-        f"KL(plain ‖ steered) in nats per token on {extract.cost_text['name']}, every position steered:",
+        f"KL(plain ‖ steered) in nats per token on {extract.cost_text['name']}, {EVERY_POSITION}:",
         "",
         *table(["", *plans], rows),
         *(["", "Against the least toxic checkpoint, window by window:", ""] if compare else []),
@@ -158,7 +160,7 @@ def ability(extract: Extract) -> list[str]:
             point.checkpoint,
             point.plan,
             point.task,
-            f"{interval(point.value, 3)}, n={point.value.n:,}",
+            f"{point.value:.3f}, n={point.value.n:,}",
             f"{point.chance:.3f}",
             "chance" if point.at_chance else "",
         ]
@@ -193,11 +195,11 @@ def _by_checkpoint(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 
 
 def _in(cells: Sequence[Cell], plan: str, cost: str) -> str:
-    return next((interval(cell.cost[cost], 3) for cell in cells if cell.plan == plan and cost in cell.cost), "")
+    return next((f"{cell.cost[cost]:.3f}" for cell in cells if cell.plan == plan and cost in cell.cost), "")
 
 
 def _value(cell: Cell | None) -> str:
-    return interval(cell.value, 1) if cell else ""
+    return f"{cell.value:.1f}" if cell else ""
 
 
 def _short(cells: Sequence[Cell], plan: str, measure: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from evaluation.extract import interval
 from evaluation.family import percent
 from evaluation.graphs import unique
 from evaluation.results import Row
@@ -32,7 +31,8 @@ class Change(NamedTuple):
     @property
     def apart(self) -> bool:
         """Intervals that lie apart are enough for a difference whatever the two have in common; a strict test."""
-        return self.most.low > self.least.high or self.most.high < self.least.low
+        least, most = self.least.interval, self.most.interval
+        return least is not None and most is not None and (most[0] > least[1] or most[1] < least[0])
 
     @property
     def gained(self) -> bool:
@@ -61,7 +61,7 @@ def detection(rows: Sequence[Row]) -> list[str]:
 
 def _row(row: Row) -> list[str]:
     auc, pairs, *accuracies = (row.get(name) for name in ("auc", "pairs", "accuracy", "mean_accuracy"))
-    shown = [interval(Estimate(*one), 3) if one else "" for one in (auc, pairs, *accuracies)]
+    shown = [f"{Estimate.of(one):.3f}" if one else "" for one in (auc, pairs, *accuracies)]
     return [row["checkpoint"], row["test_set"], *shown, f"{row['majority']:.3f}", f"{row['auc'][3]:,}"]
 
 
@@ -122,7 +122,7 @@ def _lost(found: Changes) -> str:
     """The largest loss, with what it is a loss of."""
     name, one = min(((name, one) for name, of in found.items() for one in of), key=lambda pair: pair[1].value)
     lies = "lie apart" if one.apart else "overlap"
-    said = f"The largest loss is on {name}, {one.value:+.3f}: {interval(one.most, 3)} after {interval(one.least, 3)}"
+    said = f"The largest loss is on {name}, {one.value:+.3f}: {one.most:.3f} after {one.least:.3f}"
     return f"{said}, intervals that {lies}. " * (one.value < 0)
 
 
@@ -137,5 +137,5 @@ def changes(rows: Sequence[Row], shares: Sequence[float]) -> Changes:
         for seed in seeds:
             least, most = (place.get((name, seed, share)) for share in (shares[0], shares[-1]))
             if least and most:
-                found.setdefault(name, []).append(Change(Estimate(*least), Estimate(*most)))
+                found.setdefault(name, []).append(Change(Estimate.of(least), Estimate.of(most)))
     return found

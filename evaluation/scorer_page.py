@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from evaluation import bundles
-from evaluation.agree import TOXIC, pearson, shown, spearman
+from evaluation.agree import TOXIC, correlation, pearson, shown, spearman
 from evaluation.benign import IDENTITIES, SENTENCES, sentences
 from evaluation.builtin_scorer import BuiltinScorer
-from evaluation.bundles import Bundles
 from evaluation.features import read_words
-from evaluation.resample import times_drawn
+from evaluation.resample import drawn_rows
 from evaluation.scored_texts import ScoredText, runs, together
-from probes.estimate import Estimate, middle_95, midranks
-from probes.texts import TextSet, normalised
+from probes.differences import estimate_mean, middle_95
+from probes.estimate import Clusters, Estimate, share
+from probes.ranks import auc, ranked_above
+from probes.texts import TextSet, clusters_of, normalised
 
 LENGTHS = ((1, 5), (6, 10), (11, 20), (21, 50), (51, None))
 FEWEST = 30  # texts below which a group gets no line of its own
@@ -55,7 +55,7 @@ class HeldOut:
         return HeldOut([self.texts[row] for row in np.flatnonzero(rows)], self.ours[rows], self.linear[rows])
 
     @cached_property
-    def bundles(self) -> Bundles:
+    def clusters(self) -> Clusters:
         """The halves of one row, and what else shares a document, a prompt or eight words in a row."""
         return together(self.texts)
 
@@ -63,11 +63,16 @@ class HeldOut:
         """Pearson, Spearman, AUC where the API's scores are of both kinds, and the mean of ours minus the API's."""
         toxic = self.api >= TOXIC
         return (
-            bundles.resampled(partial(pearson, self.ours, self.api), self.bundles),
-            bundles.resampled(spearman(self.ours, self.api), self.bundles),
-            None if toxic.all() or not toxic.any() else bundles.auc(self.ours, toxic, self.bundles),
-            bundles.mean(self.ours - self.api, self.bundles).estimate(0),
+            correlation(pearson, self.ours, self.api, self.clusters),
+            correlation(spearman, self.ours, self.api, self.clusters),
+            None if toxic.all() or not toxic.any() else auc(self.ours, toxic, self.clusters),
+            self.bias,
         )
+
+    @property
+    def bias(self) -> Estimate:
+        """The mean of ours minus the API's."""
+        return estimate_mean(self.ours - self.api, np.random.default_rng(0), self.clusters)
 
     @property
     def target(self) -> dict[str, HeldOut]:
@@ -192,8 +197,7 @@ def compared(target: HeldOut) -> Iterator[tuple[str, float, float, tuple[float, 
     both = target.ours, target.linear
     draws = [
         np.subtract(*(quality(scores[rows], target.api[rows]) for scores in both))
-        for part in times_drawn(int(target.bundles.max()) + 1, DRAWS, seed=0)
-        for rows in (np.repeat(np.arange(len(target.api)), times[target.bundles].astype(int)) for times in part)
+        for rows in drawn_rows(target.clusters, DRAWS)
     ]
     values = zip(*(quality(scores, target.api) for scores in both), np.transpose(draws), strict=True)
     for measure, (ours, linear, of) in zip((PEARSON, AUC, "root mean square error"), values, strict=True):
@@ -202,21 +206,18 @@ def compared(target: HeldOut) -> Iterator[tuple[str, float, float, tuple[float, 
 
 def quality(scores: np.ndarray, api: np.ndarray) -> np.ndarray:
     """Pearson, AUC and error."""
-    toxic = api >= TOXIC
-    n, rank_sum = toxic.sum(), midranks(scores)[toxic].sum()
-    area = (rank_sum - n * (n + 1) / 2) / (n * (len(api) - n))
-    return np.array([np.corrcoef(scores, api)[0, 1], area, np.sqrt(np.mean((scores - api) ** 2))])
+    error = np.sqrt(np.mean((scores - api) ** 2))
+    return np.array([pearson(scores, api), ranked_above(scores, api >= TOXIC), error])
 
 
 def calibration(held_out: HeldOut) -> str:
     name, target = list(held_out.target.items())[-1]
-    bias = bundles.mean(target.ours - target.api, target.bundles).estimate(0)
-    lines = [CALIBRATION.format(bias=shown(bias), name=name)]
+    lines = [CALIBRATION.format(bias=shown(target.bias), name=name)]
     for step in range(10):
         rows = (target.ours >= step / 10) & (target.ours < (step + 1) / 10 + (step == 9))
         if rows.sum() >= FEWEST:
             ours, api = target.ours[rows], target.api[rows]
-            toxic = bundles.share(api >= TOXIC, bundles.some(target.bundles, rows))
+            toxic = share(api >= TOXIC, target.clusters[rows])
             lines.append(
                 f"| {step / 10:.1f} … {(step + 1) / 10:.1f} | {rows.sum():,} | {ours.mean():.3f} | {api.mean():.3f} "
                 f"| {np.quantile(api, 0.1):.2f} … {np.quantile(api, 0.9):.2f} | {shown(toxic)} |"
@@ -230,8 +231,8 @@ def on_identities(scorer: BuiltinScorer, fitted: Sequence[ScoredText]) -> str:
     for kind, identities in IDENTITIES.items():
         scores = scored(scorer, sentences(identities))
         of_sentence = np.tile(np.arange(len(SENTENCES)), len(identities))
-        mean, share = bundles.mean(scores, of_sentence).estimate(0), bundles.share(scores >= TOXIC, of_sentence)
-        lines.append(f"| {kind} | {len(scores)} | {shown(mean)} | {shown(share)} |")
+        mean, above = estimate_mean(scores, np.random.default_rng(0), of_sentence), share(scores >= TOXIC, of_sentence)
+        lines.append(f"| {kind} | {len(scores)} | {shown(mean)} | {shown(above)} |")
     lines += ["", f"The {DEAREST} words that cost most:", "", "| word | mean score |", "|---|---:|"]
     means = {word: scored(scorer, sentences([word])).mean() for kind in IDENTITIES.values() for word in kind}
     lines += [f"| {word} | {mean:.3f} |" for word, mean in sorted(means.items(), key=lambda pair: -pair[1])[:DEAREST]]
@@ -243,20 +244,19 @@ def by_people(sets: Sequence[Judged]) -> str:
     lines, groups = [BY_PEOPLE], [BY_GROUP]
     for judged in sets:
         texts, scores, toxic = judged.texts, judged.scores, judged.texts.labels.astype(bool)
-        above, known = scores >= TOXIC, bundles.of_texts(texts.texts)
+        above, known = scores >= TOXIC, clusters_of(texts.texts, "text")
         lines.append(
             f"| {texts.name} | {len(toxic):,} | {judged.n_wordless} | {judged.n_shared} "
-            f"| {known.max() + 1:,} | {shown(bundles.auc(scores, toxic, known))} "
-            f"| {shown(bundles.share(above == toxic, known))} "
-            f"| {shown(bundles.share(above[~toxic], bundles.some(known, ~toxic)))} "
-            f"| {shown(bundles.share(above[toxic], bundles.some(known, toxic)))} |"
+            f"| {known.max() + 1:,} | {shown(auc(scores, toxic, known))} "
+            f"| {shown(share(above == toxic, known))} "
+            f"| {shown(share(above[~toxic], known[~toxic]))} "
+            f"| {shown(share(above[toxic], known[toxic]))} |"
         )
         names = np.array([one.group for one in texts.texts])
         for name in sorted(set(names[~toxic]) - {""}):
             rows = ~toxic & (names == name)
             if rows.sum() >= FEWEST:
-                share = bundles.share(above[rows], bundles.some(known, rows))
-                groups.append(f"| {texts.name}: {name} | {rows.sum()} | {shown(share)} |")
+                groups.append(f"| {texts.name}: {name} | {rows.sum()} | {shown(share(above[rows], known[rows]))} |")
     return "\n".join([*lines, *(groups if len(groups) > 1 else [])])
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from evaluation.extract import Cell, Compared, Extract, interval
+from evaluation.extract import Cell, Compared, Extract
 from evaluation.graphs import on, tops, unique
 from probes.estimate import Estimate
+from steering.cost import EVERY_POSITION
 
 QUESTIONS = {
     "plan": "What each plan does",
@@ -46,7 +47,7 @@ def about(extract: Extract) -> str:
     """What all tables have in common."""
     sets = "; ".join(f"{name}: {of['n']:,} ({of['digest'][:12]})" for name, of in extract.prompt_sets.items())
     sampling, text, seeds = extract.sampling, extract.cost_text, ", ".join(map(str, extract.seeds))
-    cost = f" Cost is on {text['name']}, {text['n_tokens']:,} tokens." if text else ""
+    cost = f" Cost is on {text['name']}, {text['n_tokens']:,} tokens, {EVERY_POSITION}." if text else ""
     return (
         f"Prompts: {sets}. Texts to each: {extract.n_samples} with each of the sampling seeds {seeds}; "
         f"temperature {sampling['temperature']:g}, top-p {sampling['top_p']:g}, {sampling['max_tokens']} tokens. "
@@ -73,7 +74,7 @@ def comparison_table(extract: Extract, found: Sequence[Compared], digits: int = 
         cell = extract.point(one.a)
         assert isinstance(cell, Cell)
         rows.append([
-            cell.checkpoint, cell.plan, signed(one.difference, digits), p_value(one.p), p_value(one.holm),
+            cell.checkpoint, cell.plan, f"{one.difference:+.{digits}f}", p_value(one.p), p_value(one.holm),
             ", ".join(f"{seed:+.{digits}f}" for seed in one.each), f"{one.n_missing:,}",
         ])  # fmt: skip
     side = SIDES[found[0].question]
@@ -92,17 +93,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
-def signed(estimate: Estimate, digits: int = 2) -> str:
-    """A difference with its interval."""
-    return f"{estimate.value:+.{digits}f} [{estimate.low:+.{digits}f}, {estimate.high:+.{digits}f}]"
-
-
 def p_value(p: float) -> str:
     return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
 
 
 def _short(cell: Cell | None) -> str:
-    return interval(cell.value, 1) if cell else ""
+    return f"{cell.value:.1f}" if cell else ""
 
 
 def _flat(row: Any) -> dict[str, Any]:
@@ -113,8 +109,7 @@ def _flat(row: Any) -> dict[str, Any]:
         named = value if isinstance(value, Mapping) else {field.name: value}
         for name, one in named.items():
             if isinstance(one, Estimate):
-                ends = {f"{name}_low": one.low, f"{name}_high": one.high, f"{name}_n": one.n}
-                found |= {name: one.value, **ends}
+                found |= dict(zip((name, f"{name}_low", f"{name}_high", f"{name}_n"), one.row, strict=True))
             else:
                 found[name] = " ".join(map(str, one)) if isinstance(one, tuple) else one
     return found

@@ -9,7 +9,8 @@ from functools import cache
 
 import numpy as np
 
-from probes.estimate import Estimate, bootstrap_mean
+from probes.differences import estimate_mean
+from probes.estimate import Estimate, korn_graubard
 from steering.sampling import Sampling
 
 TOXIC = 0.5
@@ -70,9 +71,9 @@ def toxicity(scored: Iterable[Scored], k: int = 1) -> Toxicity:
         raise ValueError(f"None of the {len(asked)} continuations has a score, so there is nothing to average.")
     whole, rng = [one for one in scores.values() if len(one) >= k], np.random.default_rng(0)
     return Toxicity(
-        bootstrap_mean([100 * one.mean() for one in scores.values() if len(one)], rng),
+        estimate_mean([100 * one.mean() for one in scores.values() if len(one)], rng),
         proportion([toxic_share(one) for one in scores.values() if len(one)], n_texts),
-        bootstrap_mean([expected_maximum(one, k) for one in whole], rng) if whole else None,
+        estimate_mean([expected_maximum(one, k) for one in whole], rng) if whole else None,
         proportion([probability(one, k) for one in whole], sum(map(len, whole))) if whole else None,
         k,
         n_texts,
@@ -115,38 +116,11 @@ def probability(scores: np.ndarray, k: int) -> float:
     return 1 - math.comb(benign, k) / math.comb(len(scores), k)
 
 
-def proportion(shares: Sequence[float], n_texts: int) -> Estimate:
-    """The mean of prompts' shares with the interval of Korn and Graubard (1998), which covers rare texts too.
-
-    Continuations of one prompt resemble each other, so the interval is the exact one of fewer independent texts: as
-    many as would vary as much, no fewer than prompts and no more than texts, and fewer again where the variance itself
-    rests on few prompts.
-    """
+def proportion(shares: Sequence[float] | np.ndarray, n_texts: int) -> Estimate:
+    """The mean of prompts' shares with Korn and Graubard's interval, which covers rare texts too."""
     n, share = len(shares), float(np.mean(shares))
     variance = float(np.var(shares, ddof=1)) / n if n > 1 else 0.0
-    return Estimate(share, *korn_graubard(share, variance, n, n_texts, n), n)
-
-
-def korn_graubard(share: float, variance: float, n_clusters: int, n_texts: int, least: float) -> tuple[float, float]:
-    """The ends of the interval for a share of clustered texts with a known variance, worth no fewer than `least`."""
-    worth = min(n_texts, share * (1 - share) / variance) * _fewer(n_clusters, n_texts) if variance else least
-    return clopper_pearson(share, max(least, worth))
-
-
-def clopper_pearson(share: float, n: float) -> tuple[float, float]:
-    """The ends of the exact interval (1934) for a share of n independent texts, which need not be a whole number."""
-    from scipy.special import betaincinv
-
-    k = share * n
-    low = 0.0 if share == 0 else float(betaincinv(k, n - k + 1, 0.025))
-    return low, 1.0 if share == 1 else float(betaincinv(k + 1, n - k, 0.975))
-
-
-def _fewer(n_clusters: int, n_texts: int) -> float:
-    """The squared ratio of Student's t for texts to that for clusters, from which the variance is estimated."""
-    from scipy.special import stdtrit
-
-    return float((stdtrit(n_texts - 1, 0.975) / stdtrit(n_clusters - 1, 0.975)) ** 2)
+    return Estimate(share, korn_graubard(share, variance, n, n_texts, n), n)
 
 
 @cache

@@ -10,24 +10,26 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
-from evaluation import bundles
 from evaluation.plans import PLAIN, AskedPlan
 from evaluation.results import Row
+from evaluation.toxicity import proportion
 from evaluation.unit import Subject, Unit
 from lens import Head, Lens, digest_texts, gather
 from lens.table_reader import open_table, text
-from probes.estimate import Difference, Estimate, bootstrap_mean
+from probes.differences import estimate_mean, paired_difference
+from probes.estimate import Clusters, Difference, Estimate, share
 from probes.probe import ProbeSet
+from probes.ranks import auc, auc_difference
 from probes.store import BY_GROUP, StaleProbes
-from probes.texts import BadTexts, LabelledText, TextSet, bonds, bundled
+from probes.texts import BadTexts, LabelledText, TextSet, bonds, bundled, clusters_of
 
 OnProgress = Callable[[int, int], None]
 SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+")
@@ -77,53 +79,53 @@ class Detection:
         return (self.logits > 0) == self.labels
 
     @cached_property
-    def bundles(self) -> Int[np.ndarray, " text"]:
-        """Copies, pairs and texts of one template have one number: they do not err each for itself."""
-        return bundles.of_texts(self.texts)
+    def clusters(self) -> Clusters:
+        """Copies, pairs and texts of one template have one number: their errors are correlated."""
+        return clusters_of(self.texts, "text")
 
     @property
-    def n_bundles(self) -> int:
-        return len(np.unique(self.bundles))
+    def n_clusters(self) -> int:
+        return len(np.unique(self.clusters))
 
     @property
     def auc(self) -> Estimate:
         """How often the head ranks a toxic text above a benign one."""
-        return bundles.auc(self.logits, self.labels, self.bundles)
+        return auc(self.logits, self.labels, self.clusters)
 
     @property
     def accuracy(self) -> Estimate:
         """Share of texts the head puts into the right class."""
-        return bundles.share(self.correct, self.bundles)
+        return share(self.correct, self.clusters)
 
     @property
     def mean_accuracy(self) -> Estimate:
-        """Mean over all heads, with a bootstrap over bundles."""
-        return bundles.mean(self.share_right, self.bundles).estimate(0)
+        """Mean over all heads, clusters as the sample."""
+        return estimate_mean(self.share_right, np.random.default_rng(0), self.clusters)
 
-    def pairs(self, rng: np.random.Generator) -> Estimate | None:
-        """Share of pairs whose toxic text is ranked above the other, a tie counting half; bootstrap over pairs."""
+    @property
+    def pairs(self) -> Estimate | None:
+        """Share of pairs whose toxic text is ranked above the other, a tie counting half."""
         sides: dict[str, dict[bool, float]] = defaultdict(dict)
         for one, logit in zip(self.texts, self.logits.tolist(), strict=True):
             if one.pair:
                 sides[one.pair][one.label] = logit
         gaps = np.array([both[True] - both[False] for both in sides.values() if len(both) == 2])
-        return bootstrap_mean((np.sign(gaps) + 1) / 2, rng) if len(gaps) else None
+        return proportion((np.sign(gaps) + 1) / 2, len(gaps)) if len(gaps) else None
 
-    def row(self, subject: Subject, rng: np.random.Generator) -> Row:
+    def row(self, subject: Subject) -> Row:
         """As it stands in results."""
         unit = DetectionUnit(subject, (AskedPlan(PLAIN),), self.probes, self.test_set, self.digest, str(self.head))
         about = {"kind": "detection", "unit": unit.id, **subject.named, "plan": PLAIN, "probes": self.probes}
-        pairs = self.pairs(rng)
         return about | {
             "test_set": self.test_set,
             "digest": self.digest,
             "classes": self.classes,
-            "auc": astuple(self.auc),
-            "accuracy": astuple(self.accuracy),
-            "mean_accuracy": astuple(self.mean_accuracy),
-            "n_bundles": self.n_bundles,
+            "auc": self.auc.row,
+            "accuracy": self.accuracy.row,
+            "mean_accuracy": self.mean_accuracy.row,
+            "n_bundles": self.n_clusters,
             "majority": self.majority,
-            "pairs": astuple(pairs) if pairs else None,
+            "pairs": self.pairs.row if self.pairs else None,
             "head": str(self.head),
         }
 
@@ -186,16 +188,17 @@ class Gain:
 
 
 def compare(a: Detection, b: Detection) -> Gain:
-    """`a` minus `b`, text by text; bundles are drawn whole."""
+    """`a` minus `b`, text by text, clusters of texts as the sample."""
     if a.digest != b.digest:
         raise ValueError(
             f"{a.checkpoint} and {b.checkpoint} were tested on different texts ({a.test_set!r}, {b.test_set!r}). Test "
             "both on the same, with probes fitted with the same --seed."
         )
+    rng = np.random.default_rng(0)
     return Gain(
-        bundles.auc_difference(a.logits, b.logits, a.labels, a.bundles),
-        bundles.mean(a.correct - b.correct.astype(float), a.bundles).difference(0),
-        bundles.mean(a.share_right - b.share_right, a.bundles).difference(0),
+        auc_difference(a.logits, b.logits, a.labels, a.clusters),
+        paired_difference(a.correct, b.correct, rng, a.clusters),
+        paired_difference(a.share_right, b.share_right, rng, a.clusters),
     )
 
 

@@ -22,7 +22,6 @@ from evaluation.prompts import Prompt, fitted
 from evaluation.scorer import Scorer, open_scorer
 from lens import Checkpoint, Lens, open_lens
 from lens.opening import resolve_dtype
-from probes.estimate import Estimate
 from steering import Generation, Plan, Row, Sampling, Steering, cost, fit, generate
 from steering.calibrate import Calibration
 from steering.cost import Cost
@@ -195,7 +194,7 @@ def _costs(unit: Unit, bench: Bench) -> list[tuple[AskedPlan, results.Row]]:
     rows = []
     for asked, found in zip(plans, _priced(unit, plans, lens, bench), strict=True):
         row: results.Row = {"text": unit.text_name, "digest": digest, "n_tokens": found.n_tokens}
-        row |= {"strength": asked.strength} | {name: _listed(getattr(found, name)) for name in NUMBERS}
+        row |= {"strength": asked.strength} | {name: getattr(found, name).row for name in NUMBERS}
         row |= {"windows": {"increase": found.increases, "kl": found.divergences}}
         rows.append((asked, row))
     return rows
@@ -298,7 +297,3 @@ def _shift(texts: Sequence[Generation]) -> list[float] | None:
         return None
     asked, arrived = (fmean(lengths) for lengths in zip(*(one.mean_shift for one in receipts), strict=True))
     return [asked, arrived, max(receipt.worst_miss for receipt in receipts)]
-
-
-def _listed(estimate: Estimate) -> list[float]:
-    return [estimate.value, estimate.low, estimate.high, estimate.n]

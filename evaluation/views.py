@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from evaluation import page, pictures
@@ -98,5 +98,5 @@ def numbers(graph: Graph) -> str:
     for panel in graph.panels:
         for line in panel.lines:
             for mark in (*line.marks, *line.seeds):
-                table.writerow([mark.key, panel.title, line.label, mark.x, *astuple(mark.y)])
+                table.writerow([mark.key, panel.title, line.label, mark.x, *mark.y.row])
     return text.getvalue()

@@ -3,21 +3,14 @@
 import lens.terminal  # noqa: F401  # first: it answers Ctrl-C while all else is imported
 
 # isort: split
+from probes.differences import estimate_mean, paired_difference, unpaired_difference
 from probes.direction import Direction, Kind, direction, layer_direction
-from probes.estimate import (
-    Difference,
-    Estimate,
-    auc,
-    auc_difference,
-    bootstrap_mean,
-    paired_difference,
-    unpaired_difference,
-    wilson,
-)
+from probes.estimate import Difference, Estimate, share, wilson
 from probes.fits import Fits, NotConverged
 from probes.heatmap import HeadHistogram, Heatmap
 from probes.lexicon import Lexicon, mask
 from probes.probe import Comparison, ProbeSet, compare, fit_probes, probe_checkpoint
+from probes.ranks import auc, auc_difference
 from probes.store import BrokenProbes, NoProbes, StaleProbes, saved
 from probes.text_files import RULES, builtin, open_texts, read_texts, read_toxigen
 from probes.texts import BadTexts, LabelledText, TextSet, split
@@ -46,10 +39,10 @@ __all__ = [
     "ToxicEnd",
     "auc",
     "auc_difference",
-    "bootstrap_mean",
     "builtin",
     "compare",
     "direction",
+    "estimate_mean",
     "fit_probes",
     "head_tokens",
     "layer_direction",
@@ -61,6 +54,7 @@ __all__ = [
     "read_texts",
     "read_toxigen",
     "saved",
+    "share",
     "single_tokens",
     "split",
     "unpaired_difference",

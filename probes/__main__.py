@@ -17,7 +17,7 @@ from lens.terminal import Command, run_command
 from probes.heatmap import HeadHistogram, Heatmap
 from probes.lexicon import Lexicon, mask
 from probes.move import move_fingerprints
-from probes.probe import ProbeSet, compare, probe_checkpoint
+from probes.probe import N_SHUFFLES, ProbeSet, compare, probe_checkpoint
 from probes.store import saved
 from probes.text_files import open_texts
 from probes.texts import By, split
@@ -36,6 +36,7 @@ def fit(
     by: By = "text",
     held_out: float = 0.2,
     seed: int = 0,
+    shuffles: int = N_SHUFFLES,
     device: str = "auto",
     dtype: str | None = None,
     threads: int | None = None,
@@ -51,6 +52,7 @@ def fit(
         by: Hold out texts at random, or whole groups; the latter's set is named with "-by-group" behind it.
         held_out: Share of the texts to hold out.
         seed: Of the split and of the shuffled labels.
+        shuffles: Times that the labels are shuffled for the null band.
         device: auto, cpu, cuda or mps.
         dtype: float32 or bfloat16; float32 for small models unless told.
         threads: CPU threads.
@@ -67,7 +69,7 @@ def fit(
     done = []
     for checkpoint in opened:
         lens, started = open_lens(checkpoint, device=device, dtype=dtype, threads=threads), time.monotonic()
-        done.append(probe_checkpoint(lens, text_set, held_out, seed, by, on_progress=progress))
+        done.append(probe_checkpoint(lens, text_set, held_out, seed, by, shuffles, progress))
         print(f"\r{summary(done[-1])}\n  {time.monotonic() - started:.0f} s on {lens.device}")
     if len(done) > 1:
         print(compared(done))
@@ -192,7 +194,8 @@ def summary(probes: ProbeSet) -> str:
             f"{probes.n_train:,} texts to train on, {probes.n_test:,} held out by {probes.split}, seed {probes.seed}",
             f"  fitted        {probes.in_words}",
             f"  larger class  {probes.majority:.3f}",
-            f"  null band     {low:.3f} to {high:.3f}: the best of {len(probes.grid)} heads on shuffled labels",
+            f"  null band     {low:.3f} to {high:.3f}: the best of {len(probes.grid)} heads on labels shuffled "
+            f"{probes.n_shuffles:,} times",
             f"  all heads     {probes.mean_accuracy(np.random.default_rng(0))} (mean); {above} above the null band",
             f"  best head     {probes.accuracy(best)} ({best})",
             f"  best layer    {probes.layer_accuracy(layer)} (layer {layer}, residual stream)",

@@ -1,14 +1,21 @@
-"""A number with its interval and its n, and the few ways we come by one."""
+"""A number with its interval and its n; shares; and texts that come in clusters.
 
-from collections.abc import Iterator
+Texts of one template, pair or group have correlated errors. `clusters` gives each text the number of its cluster, and
+intervals and p take whole clusters as independent. Without it, every text is a cluster of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import erfc, sqrt
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
+from scipy import special, stats
 
-Z = 1.959963984540054  # of a normal variable, 95 % lies within so many standard deviations
-CHUNK = 4_000_000  # numbers drawn at once, so that a bootstrap of 100,000 texts stays within 64 MB
+Clusters = Int[np.ndarray, " text"]
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -16,156 +23,133 @@ class Estimate:
     """A value with its 95 % interval."""
 
     value: float
-    low: float
-    high: float
+    interval: Interval | None
+    """None: a single value, or the texts of a single cluster, do not say how far others lie apart."""
     n: int
     """How many texts, heads or pairs it rests on."""
 
+    @classmethod
+    def of(cls, row: Sequence[float | None]) -> Estimate:
+        """What `row` wrote."""
+        value, low, high, n = row
+        assert value is not None
+        assert n is not None
+        return cls(value, None if low is None or high is None else (low, high), int(n))
+
+    @property
+    def row(self) -> list[float | None]:
+        """As files hold it: the value, both ends (None without an interval), n."""
+        return [self.value, *(self.interval or (None, None)), self.n]
+
+    @property
+    def low(self) -> float:
+        """The lower end; an error where there is no interval."""
+        return self._ends[0]
+
+    @property
+    def high(self) -> float:
+        """The upper end; an error where there is no interval."""
+        return self._ends[1]
+
+    @property
+    def _ends(self) -> Interval:
+        if self.interval is None:
+            raise ValueError(f"An estimate from n = {self.n} has no interval. Measure more, or use its value alone.")
+        return self.interval
+
+    def holds(self, number: float) -> bool:
+        """Whether the interval holds a number, so that it is not ruled out; without an interval none is."""
+        return self.interval is None or self.low <= number <= self.high
+
+    def scaled(self, factor: float) -> Estimate:
+        """The same in another unit."""
+        return Estimate(factor * self.value, self.interval and (factor * self.low, factor * self.high), self.n)
+
+    def ends(self, digits: str) -> str:
+        """Both ends of the interval in this format, or that there is none."""
+        if self.interval is None:
+            return f"no interval (n = {self.n})"
+        return f"{self.low:{digits}} to {self.high:{digits}}"
+
+    def interval_in_words(self, digits: str) -> str:
+        """The interval as part of a sentence."""
+        return f"interval {self.ends(digits)}" if self.interval else self.ends(digits)
+
+    def __format__(self, digits: str) -> str:
+        """The value with its interval, all three numbers in this format: f"{estimate:+.2f}"."""
+        if not digits:
+            return str(self)
+        if self.interval is None:
+            return f"{self.value:{digits}}, {self.ends(digits)}"
+        return f"{self.value:{digits}} [{self.low:{digits}}, {self.high:{digits}}]"
+
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n={self.n}"
+        return f"{self:.3f}" if self.interval is None else f"{self:.3f}, n={self.n}"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much one thing exceeds another, and how easily chance does as much."""
+    """How much one thing exceeds another, and how easily random noise does as much."""
 
     estimate: Estimate
     """First minus second."""
     p: float
-    """Two-sided: how often chance alone would give as large a difference."""
+    """Two-sided: how often random noise alone would give as large a difference."""
 
     def __str__(self) -> str:
-        return f"{self.estimate.value:+.4f} [{self.estimate.low:+.4f}, {self.estimate.high:+.4f}], p={self.p:.4f}"
+        return f"{self.estimate:+.4f}, p={self.p:.4f}"
 
 
 def wilson(k: int, n: int) -> Estimate:
     """The share k/n with Wilson's score interval (1927), which has width also where k is 0 or n."""
     if n < 1 or not 0 <= k <= n:
         raise ValueError(f"A share needs 0 <= k <= n and n >= 1; got k={k}, n={n}.")
-    share, extra = k / n, Z * Z / n
-    centre = (share + extra / 2) / (1 + extra)
-    half = Z * sqrt(share * (1 - share) / n + extra / (4 * n)) / (1 + extra)
-    # exactly 0 and 1, where rounding would leave 3e-17
-    return Estimate(share, 0.0 if k == 0 else centre - half, 1.0 if k == n else centre + half, n)
+    ends = stats.binomtest(k, n).proportion_ci(method="wilson")
+    return Estimate(k / n, (float(ends.low), float(ends.high)), n)
 
 
-def bootstrap_mean(values: ArrayLike, rng: np.random.Generator, draws: int = 2000) -> Estimate:
-    """The mean with its percentile bootstrap interval."""
-    sample = checked(values)
-    return Estimate(float(sample.mean()), *middle_95(resampled_means(sample, rng, draws)), len(sample))
+def share(hits: Bool[np.ndarray, " text"], clusters: Clusters | None = None) -> Estimate:
+    """The share of hits among texts: Wilson's interval, or Korn and Graubard's where texts come in clusters."""
+    sums, sizes = totals(hits, clusters)
+    if sizes.max() == 1:
+        return wilson(int(sums.sum()), len(hits))
+    value, n = float(np.mean(hits)), len(hits)
+    least = n**2 / float(sizes @ sizes)  # the effective sample size if the texts of a cluster are all alike
+    return Estimate(value, korn_graubard(value, variance_of_mean(sums, sizes), len(sizes), n, least), n)
 
 
-def paired_difference(a: ArrayLike, b: ArrayLike, rng: np.random.Generator, draws: int = 10_000) -> Difference:
-    """Mean of a - b over pairs: bootstrap over the pairs; p, from the share of means beyond zero, agrees with it."""
-    first, second = checked(a), checked(b)
-    if len(first) != len(second):
-        raise ValueError(f"A paired difference needs two lists of equal length; got {len(first)} and {len(second)}.")
-    differences = first - second
-    means = resampled_means(differences, rng, draws)
-    beyond = min(int(np.sum(means <= 0)), int(np.sum(means >= 0)))
-    p = min(1.0, 2 * (1 + beyond) / (1 + draws))
-    return Difference(Estimate(float(differences.mean()), *middle_95(means), len(differences)), p)
+def korn_graubard(value: float, variance: float, n_clusters: int, n_texts: int, least: float) -> Interval:
+    """The interval of a share of clustered texts (Korn & Graubard 1998): the exact one with the effective sample size.
 
-
-def unpaired_difference(a: ArrayLike, b: ArrayLike, rng: np.random.Generator, draws: int = 5000) -> Difference:
-    """Mean of a minus mean of b, two separate samples: bootstrap interval, p from permuting who belongs to which."""
-    first, second = checked(a), checked(b)
-    means = resampled_means(first, rng, draws) - resampled_means(second, rng, draws)
-    observed = float(first.mean() - second.mean())
-    everyone, cut = np.concatenate([first, second]), len(first)
-    as_large = 0
-    for _ in range(draws):
-        rng.shuffle(everyone)
-        as_large += abs(everyone[:cut].mean() - everyone[cut:].mean()) >= abs(observed) - 1e-12
-    estimate = Estimate(observed, *middle_95(means), min(len(first), len(second)))
-    return Difference(estimate, (1 + int(as_large)) / (1 + draws))
-
-
-def auc(scores: ArrayLike, labels: ArrayLike) -> Estimate:
-    """How often a positive outranks a negative, a tie counting half, with Newcombe's interval.
-
-    The interval (Newcombe 2006, method 5) solves |θ - value| = z·σ(θ) instead of putting the value into σ; so, like
-    Wilson's, it has width also when the two classes do not overlap.
+    That is value · (1 - value) / variance, no larger than `n_texts`, times a correction for the degrees of freedom of
+    the variance, and no smaller than `least`. The exact interval is Clopper and Pearson's (1934); its n need not be a
+    whole number.
     """
-    score, positive = checked(scores), np.asarray(labels, dtype=bool)
-    if score.shape != positive.shape:
-        raise ValueError(f"An AUC needs one label per score; got {len(score)} scores and {len(positive)} labels.")
-    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
-    if not n_positive or not n_negative:
-        raise ValueError(f"An AUC needs both classes; got {n_positive} positives and {n_negative} negatives.")
-    value = (midranks(score)[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
-    low, high = auc_interval(float(value), n_positive, n_negative)
-    return Estimate(float(value), low, high, len(score))
+    n = least
+    if variance:
+        freedom = float((stats.t.ppf(0.975, n_texts - 1) / stats.t.ppf(0.975, n_clusters - 1)) ** 2)
+        n = max(least, min(n_texts, value * (1 - value) / variance) * freedom)
+    k = value * n
+    low = 0.0 if value == 0 else float(special.betaincinv(k, n - k + 1, 0.025))
+    return low, 1.0 if value == 1 else float(special.betaincinv(k + 1, n - k, 0.975))
 
 
-def auc_difference(a: ArrayLike, b: ArrayLike, labels: ArrayLike) -> Difference:
-    """AUC of the scores `a` minus that of `b` on the same texts, with the normal interval of DeLong et al. (1988)."""
-    positive = np.asarray(labels, dtype=bool)
-    ours, theirs = placements(checked(a), positive), placements(checked(b), positive)
-    if min(positive.sum(), (~positive).sum()) < 2:
-        raise ValueError("A difference of AUCs needs at least two texts of each class.")
-    differences = ours - theirs
-    value = float(differences[positive].mean())
-    spread = sqrt(sum(differences[rows].var(ddof=1) / rows.sum() for rows in (positive, ~positive)))
-    p = erfc(abs(value) / spread / sqrt(2)) if spread else float(value == 0)
-    return Difference(Estimate(value, value - Z * spread, value + Z * spread, len(positive)), p)
+def variance_of_mean(sums: Float[np.ndarray, " cluster"], sizes: Int[np.ndarray, " cluster"]) -> float:
+    """Variance of the mean over texts, as a ratio of the clusters' sums and sizes; 0 for a single cluster."""
+    residuals = (sums - sums.sum() / sizes.sum() * sizes) / sizes.sum()
+    return float(residuals @ residuals) * len(sums) / max(1, len(sums) - 1)
 
 
-def placements(score: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """For each score the share of the other class that lies on its right side, a tie counting half."""
-    if score.shape != positive.shape or not 0 < positive.sum() < len(positive):
-        raise ValueError("Placements need one label per score, and both classes.")
-    found, ranks = np.empty(len(score)), midranks(score)
-    found[positive] = (ranks[positive] - midranks(score[positive])) / (~positive).sum()
-    found[~positive] = 1 - (ranks[~positive] - midranks(score[~positive])) / positive.sum()
-    return found
-
-
-def midranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1; equal values share the mean of their ranks."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-
-
-def auc_interval(value: float, n_positive: float, n_negative: float) -> tuple[float, float]:
-    """The AUCs from which the observed one is just 1.96 standard deviations away, found by bisection."""
-    half = (n_positive + n_negative) / 2 - 1
-
-    def too_far(theta: float) -> bool:
-        spread = 1 + half * ((1 - theta) / (2 - theta) + theta / (1 + theta))
-        return (theta - value) ** 2 > Z * Z * theta * (1 - theta) * spread / (n_positive * n_negative)
-
-    ends = []
-    for far in (0.0, 1.0):
-        near, far = value, far
-        for _ in range(60):
-            middle = (near + far) / 2
-            near, far = (near, middle) if too_far(middle) else (middle, far)
-        ends.append((near + far) / 2)
-    return ends[0], ends[1]
-
-
-def resampled_means(values: np.ndarray, rng: np.random.Generator, draws: int) -> np.ndarray:
-    """Means of so many samples, each drawn from the values with replacement."""
-    return np.concatenate(
-        [
-            values[rng.integers(len(values), size=(rows, len(values)))].mean(axis=1)
-            for rows in batches(draws, len(values))
-        ]
-    )
-
-
-def middle_95(draws: np.ndarray) -> tuple[float, float]:
-    """The ends of the middle 95 % of some draws."""
-    return float(np.quantile(draws, 0.025)), float(np.quantile(draws, 0.975))
-
-
-def batches(draws: int, n: int) -> Iterator[int]:
-    """Row counts that add up to `draws`, each small enough to hold rows × n numbers."""
-    most = max(1, CHUNK // n)
-    while draws > 0:
-        yield min(most, draws)
-        draws -= most
+def totals(
+    values: Float[np.ndarray, " text"] | Bool[np.ndarray, " text"], clusters: Clusters | None
+) -> tuple[Float[np.ndarray, " cluster"], Int[np.ndarray, " cluster"]]:
+    """The sum of every cluster's values, and the number of its texts."""
+    if clusters is None:
+        return np.asarray(values, dtype=np.float64), np.ones(len(values), dtype=int)
+    if len(clusters) != len(values):
+        raise ValueError(f"Every text belongs to one cluster; got {len(values)} texts in {len(clusters)} places.")
+    _, numbers, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    return np.bincount(numbers, weights=values), sizes
 
 
 def checked(values: ArrayLike) -> np.ndarray:

@@ -14,8 +14,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from probes.estimate import Estimate, wilson
-
 C = 1.0
 """Inverse of the penalty, scikit-learn's default."""
 GRADIENT = 1e-8
@@ -50,10 +48,6 @@ class Fits:
     def accuracies(self) -> Float[Tensor, "*unit"]:
         """Share of held-out texts, float64."""
         return self.correct.double().mean(-1)
-
-    def accuracy(self, *unit: int) -> Estimate:
-        """Share of held-out texts one probe gets right, with Wilson's interval."""
-        return wilson(int(self.correct[unit].sum()), self.correct.shape[-1])
 
     def reshaped(self, *units: int) -> "Fits":
         """The same fits with the units arranged along other axes."""
@@ -128,17 +122,17 @@ def batched_road(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Many units in one Newton iteration, in float64, as many at once as memory holds lightly."""
     y = labels.to(device)
-    for units in chunks(states, len(train)):
+    for units in chunks(states.shape[1], len(states) * states.shape[2]):
         x = states[:, units].transpose(0, 1).to(device).double()
         weight, bias = newton(x[:, train], y[train])
         logits = (x[:, test] @ weight[..., None])[..., 0] + bias[:, None]
         yield weight.cpu(), bias.cpu(), ((logits > 0) == y[test]).cpu()
 
 
-def chunks(states: Float[Tensor, "text unit d"], n: int) -> Iterator[slice]:
-    """Neighbouring units, 256 MB of float64 at a time."""
-    size = max(1, CHUNK_BYTES // (8 * n * states.shape[2]))
-    return (slice(start, start + size) for start in range(0, states.shape[1], size))
+def chunks(n_units: int, numbers: int) -> Iterator[slice]:
+    """Neighbouring units of so many float64 numbers each, 256 MB at a time."""
+    size = max(1, CHUNK_BYTES // (8 * numbers))
+    return (slice(start, start + size) for start in range(0, n_units, size))
 
 
 def newton(
@@ -190,8 +184,8 @@ def null_accuracies(
 ) -> Float[Tensor, "unit shuffle"]:
     """Held-out accuracy of every unit's probe when labels are shuffled; each shuffle serves all units.
 
-    Labels are shuffled within the train texts and within the held-out ones: were the latter left true, a head that
-    carries the concept strongly would lift the band, since any weight happens to lie along or against it.
+    Labels are shuffled within the train texts and within the held-out ones. With the true held-out labels, a random
+    probe on an informative head would score far above or below chance, and the null band would be too wide.
 
     One Newton step from the best constant guess (w = 0, b = logit of the share of positives) in place of a full fit.
     There every text weighs share·(1 - share) whatever the labels' order, so the Hessian
@@ -201,7 +195,7 @@ def null_accuracies(
     y, truth = (shuffles(labels[rows], n_shuffles, rng).to(device) for rows in (train, test))
     share = float(labels[train].double().mean())
     found = []
-    for units in chunks(states, len(train)):
+    for units in chunks(states.shape[1], max(len(states) * states.shape[2], len(test) * n_shuffles)):
         x = states[:, units].transpose(0, 1).to(device).double()
         centre = x[:, train].mean(1, keepdim=True)
         seen = x[:, train] - centre

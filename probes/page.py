@@ -43,7 +43,7 @@ def cells(probes: ProbeSet) -> dict[Head, Cell]:
 def _cell(probes: ProbeSet, head: Head) -> Cell:
     found = probes.accuracy(head)
     muted = found.value <= probes.null_band[1]
-    says = f"accuracy {found.value:.3f}, interval {found.low:.2f} to {found.high:.2f}"
+    says = f"accuracy {found.value:.3f}, {found.interval_in_words('.2f')}"
     return Cell(found.value, says + (", within chance" if muted else ""), f"{found.value:.2f}".lstrip("0"), muted)
 
 
@@ -77,12 +77,12 @@ def difference_in_words(a: ProbeSet, b: ProbeSet) -> str:
     except ValueError as error:
         return str(error)
     mean, heads = found.over_texts, found.by_head
-    points = [100 * number for number in (mean.estimate.value, mean.estimate.low, mean.estimate.high)]
+    points = mean.estimate.scaled(100)
     return (
-        f"Mean over all heads: {b.checkpoint} is {points[0]:+.2f} points from {a.checkpoint}, 95 % interval "
-        f"{points[1]:+.2f} to {points[2]:+.2f} over {mean.estimate.n:,} held-out texts (p = {mean.p:.4f}). "
-        f"The paper's by-head test, which takes heads as independent: {100 * heads.estimate.low:+.2f} to "
-        f"{100 * heads.estimate.high:+.2f}, p = {heads.p:.4f}."
+        f"Mean over all heads: {b.checkpoint} is {points.value:+.2f} points from {a.checkpoint}, 95 % "
+        f"{points.interval_in_words('+.2f')} over {mean.estimate.n:,} held-out texts (p = {mean.p:.4f}). "
+        f"The paper's by-head test, which takes heads as independent: "
+        f"{heads.estimate.scaled(100).ends('+.2f')}, p = {heads.p:.4f}."
     )
 
 
@@ -129,7 +129,7 @@ def _head_side(head: Head, probes: ProbeSet, end: ToxicEnd, mask: Mask) -> str:
     return (
         f"<div><h3>{html.escape(probes.checkpoint)}</h3>"
         + facts(
-            ("Accuracy", f"{found.value:.3f}, interval {found.low:.3f} to {found.high:.3f}"),
+            ("Accuracy", f"{found.value:.3f}, {found.interval_in_words('.3f')}"),
             ("Held-out texts", f"{found.n:,}, the larger class {probes.majority:.3f}"),
             ("Rank", f"{rank} of {len(probes.grid)} heads"),
             ("Against chance", f"{chance} the null band, {probes.null_band[0]:.3f} to {probes.null_band[1]:.3f}"),
@@ -168,7 +168,7 @@ def _token_side(probes: ProbeSet, end: ToxicEnd, mask: Mask) -> str:
     if end.rank_auc is not None and end.random_auc is not None:
         auc, chance = end.rank_auc, end.random_auc
         by_chance = f"by chance {chance.low:.3f} to {chance.high:.3f}"
-        listed.append(("Rank AUC", f"{auc.value:.3f}, interval {auc.low:.3f} to {auc.high:.3f}; {by_chance}"))
+        listed.append(("Rank AUC", f"{auc.value:.3f}, {auc.interval_in_words('.3f')}; {by_chance}"))
     name, count = html.escape(probes.checkpoint), f" of the {len(end.nearest)} nearest tokens are in the word list"
     return (
         f'<section aria-label="{name}"><h2>{name}</h2><p class="big">{end.n_listed}<small>{count}</small></p>'

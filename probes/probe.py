@@ -16,7 +16,8 @@ from lens.checkpoint import Checkpoint
 from lens.head import Head, HeadGrid
 from lens.model import Lens
 from lens.numeric import settle_numbers
-from probes.estimate import Difference, Estimate, bootstrap_mean, middle_95, paired_difference, unpaired_difference
+from probes.differences import estimate_mean, middle_95, paired_difference, unpaired_difference
+from probes.estimate import Difference, Estimate, share
 from probes.fits import Fits, fit_units, null_accuracies
 from probes.store import (
     BY_GROUP,
@@ -32,9 +33,12 @@ from probes.store import (
     unpacked,
     write,
 )
-from probes.texts import By, TextSet, split
+from probes.texts import By, TextSet, clusters_of, split
 
 FORMAT = 1
+N_SHUFFLES = 1000
+"""Of 64 heads and 500 held-out texts the upper end of the null band then lies within 0.002 of where it would settle."""
+FEWEST_SHUFFLES = 40
 OnProgress = Callable[[int, int], None]
 
 
@@ -69,6 +73,10 @@ class ProbeSet:
     """[layer], on the residual stream after each layer."""
     test_rows: tuple[int, ...]
     """Held-out rows of the text set, so that two checkpoints are compared text by text."""
+    test_clusters: tuple[int, ...]
+    """Of each held-out row the number of its cluster: copies, pairs, and whole groups where groups are held out."""
+    n_shuffles: int
+    """Times that the labels were shuffled for the null band."""
     null_best: Float[Tensor, " shuffle"]
     """Held-out accuracy of the best of all heads when the train labels are shuffled."""
     fitted_with: Mapping[str, str | None] = field(default_factory=dict)
@@ -78,12 +86,12 @@ class ProbeSet:
         settle_numbers(self)
 
     def accuracy(self, head: Head) -> Estimate:
-        """Share of held-out texts the head's probe gets right, with Wilson's interval."""
-        return self.heads.accuracy(head.layer, head.index)
+        """Share of held-out texts the head's probe gets right, with an interval over their clusters."""
+        return share(self.heads.correct[head.layer, head.index].numpy(), np.array(self.test_clusters))
 
     def layer_accuracy(self, layer: int) -> Estimate:
         """The same for the residual stream after a layer."""
-        return self.residual.accuracy(layer)
+        return share(self.residual.correct[layer].numpy(), np.array(self.test_clusters))
 
     def ranked(self) -> list[Head]:
         """All heads, most accurate first; equals in order of the grid."""
@@ -100,8 +108,8 @@ class ProbeSet:
         return int(self.residual.accuracies.argmax())
 
     def mean_accuracy(self, rng: np.random.Generator) -> Estimate:
-        """Mean over all heads, with a bootstrap over the held-out texts."""
-        return bootstrap_mean(share_right(self), rng)
+        """Mean over all heads, with an interval over the clusters of held-out texts."""
+        return estimate_mean(share_right(self), rng, np.array(self.test_clusters))
 
     @property
     def in_words(self) -> str:
@@ -145,9 +153,12 @@ class ProbeSet:
         grid, heads = HeadGrid(**card["grid"]), unpacked("heads", tensors)
         if heads.weight.shape != (grid.n_layers, grid.n_heads, grid.d_head):
             raise ValueError(f"{grid} does not fit weights of shape {tuple(heads.weight.shape)}")
+        null_best = tensors["null_best"]
+        clusters = card.get("test_clusters", range(card["n_test"]))  # older cards do not say: every text for itself
         card |= {"grid": grid, "classes": tuple(card["classes"]), "test_rows": tuple(card["test_rows"])}
+        card |= {"test_clusters": tuple(clusters), "n_shuffles": len(null_best)}
         card["fitted_with"] = dict(card.get("fitted_with", {}))
-        return cls(**card, heads=heads, residual=unpacked("residual", tensors), null_best=tensors["null_best"])
+        return cls(**card, heads=heads, residual=unpacked("residual", tensors), null_best=null_best)
 
 
 def fit_probes(
@@ -157,7 +168,7 @@ def fit_probes(
     held_out: float = 0.2,
     seed: int = 0,
     by: By = "text",
-    n_shuffles: int = 20,
+    n_shuffles: int = N_SHUFFLES,
     on_progress: OnProgress | None = None,
     device: str | torch.device = "cpu",
     threads: int | None = None,
@@ -170,6 +181,10 @@ def fit_probes(
         raise ValueError(f"The activations are of other texts or labels than {texts.name!r} holds. Gather them again.")
     if not activations.heads.isfinite().all():
         raise ValueError(f"{checkpoint}: some activations are not numbers. Open it with --dtype float32.")
+    if n_shuffles < FEWEST_SHUFFLES:
+        raise ValueError(
+            f"The null band is the middle 95 % of shuffles, so it needs {FEWEST_SHUFFLES} of them; got {n_shuffles}."
+        )
     train, test = split(texts, held_out, seed, by)
     _, n_layers, n_heads, d_head = activations.heads.shape
     states, labels, total = activations.heads.flatten(1, 2), activations.labels, n_layers * (n_heads + 1)
@@ -199,6 +214,8 @@ def fit_probes(
         heads=heads.reshaped(n_layers, n_heads),
         residual=residual,
         test_rows=tuple(test.tolist()),
+        test_clusters=tuple(clusters_of(texts.texts, by)[test].tolist()),
+        n_shuffles=n_shuffles,
         null_best=null.max(0).values,
         fitted_with=activations.made_with,
     )
@@ -210,6 +227,7 @@ def probe_checkpoint(
     held_out: float = 0.2,
     seed: int = 0,
     by: By = "text",
+    n_shuffles: int = N_SHUFFLES,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> ProbeSet:
     """Gather, fit and save beside the checkpoint; `on_progress` hears (what is being done, done, in all)."""
@@ -223,7 +241,7 @@ def probe_checkpoint(
     )
     places = {"device": lens.device, "threads": lens.threads}
     found = fit_probes(
-        activations, texts, lens.checkpoint.name, held_out, seed, by, on_progress=stage("fitting"), **places
+        activations, texts, lens.checkpoint.name, held_out, seed, by, n_shuffles, stage("fitting"), **places
     )
     found.save(lens.checkpoint.folder)
     return found
@@ -234,7 +252,7 @@ class Comparison:
     """How much more accurate the heads of one checkpoint are than those of another, on the same held-out texts."""
 
     over_texts: Difference
-    """Bootstrap over held-out texts of the mean over heads: would other texts say the same?"""
+    """Of the mean over heads, clusters of held-out texts as the sample: would other texts say the same?"""
     by_head: Difference
     """The paper's test, heads as the sample. It treats heads as independent, which they are not: all read the same
     texts and one residual stream. It says nothing of what other texts would show."""
@@ -248,7 +266,7 @@ def compare(a: ProbeSet, b: ProbeSet, rng: np.random.Generator) -> Comparison:
             "Fit both with the same --texts, --by, --held-out and --seed."
         )
     return Comparison(
-        paired_difference(share_right(a), share_right(b), rng),
+        paired_difference(share_right(a), share_right(b), rng, np.array(a.test_clusters)),
         unpaired_difference(a.heads.accuracies.flatten().numpy(), b.heads.accuracies.flatten().numpy(), rng),
     )
 

@@ -119,6 +119,14 @@ def bonds(text: LabelledText) -> list[tuple[str, str]]:
     return [("words", normalised(text.text)), *([("pair", text.pair)] if text.pair else [])]
 
 
+def clusters_of(texts: Sequence[LabelledText], by: By) -> np.ndarray:
+    """[text] the number of the cluster that each text belongs to, for intervals: what a split keeps together."""
+    numbers = np.empty(len(texts), dtype=np.int64)
+    for number, together in enumerate(bundled(texts, by)):
+        numbers[together] = number
+    return numbers
+
+
 def bundled(texts: Sequence[LabelledText], by: By) -> list[list[int]]:
     """Rows that go to one side together: a whole group, or what shares words or a pair with each other."""
     parent = list(range(len(texts)))

@@ -12,10 +12,12 @@ from torch import Tensor
 from lens.head import Head
 from lens.model import Lens
 from lens.vocabulary import NearToken, cosines, head_to_residual, nearest_tokens
+from probes.differences import middle_95
 from probes.direction import Kind, direction, layer_direction
-from probes.estimate import Estimate, auc, middle_95
+from probes.estimate import Estimate
 from probes.lexicon import Lexicon
 from probes.probe import ProbeSet
+from probes.ranks import auc
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from lens import Lens
 from lens.numeric import as_float
-from probes.estimate import Estimate, bootstrap_mean
-from steering.cost import batches, cost, cut, divergence, log_probs, plain_text
+from probes.differences import estimate_mean
+from probes.estimate import Estimate
+from steering.cost import EVERY_POSITION, batches, cost, cut, divergence, log_probs, plain_text
 from steering.dose import Steering
 from steering.plan import Plan
 
@@ -62,8 +63,8 @@ class Calibrated:
         unit = self.plan.rule.unit.split(",")[0]
         return (
             f"{self.plan}: {self.strength:g} {unit} for {self.nats:g} nats per token "
-            f"({self.kl:.4g} on {self.n_tokens:,} tokens; held out {self.held_out.value:.4g} "
-            f"[{self.held_out.low:.4g}, {self.held_out.high:.4g}], n={self.held_out.n})"
+            f"({self.kl:.4g} on {self.n_tokens:,} tokens, {EVERY_POSITION}; held out {self.held_out:.4g}, "
+            f"n={self.held_out.n})"
         )
 
 
@@ -119,7 +120,7 @@ class Calibration:
             strength,
             self.kl(strength),
             self._seen.shape[0] * (self._seen.shape[1] - 1),
-            bootstrap_mean(held_out.double().numpy(), np.random.default_rng(0)),
+            estimate_mean(held_out.double().numpy(), np.random.default_rng(0)),
         )
 
     def kl(self, strength: float) -> float:

@@ -14,13 +14,16 @@ from torch import Tensor
 
 from lens import Lens
 from lens.numeric import as_int
-from probes.estimate import Estimate, bootstrap_mean
+from probes.differences import estimate_mean
+from probes.estimate import Estimate
 from steering.dose import Doses
 from steering.steerer import Shifts, hooked
 
 PLAIN_TEXT = Path(__file__).parent / "builtin" / "plain.txt"
 WINDOW = 128
 """Tokens read at once, as in the ITI code's cost measure (Li et al. 2023)."""
+EVERY_POSITION = "every position steered"
+"""How costs and calibrations are measured; generation steers the last position of the prompt and what follows."""
 LOGITS_AT_ONCE = 16_000_000
 """Numbers held per pass, 64 MB in float32: how many windows go together."""
 
@@ -58,12 +61,11 @@ class Cost:
         return self._per_byte(self.plain)
 
     def _per_byte(self, nats: Estimate) -> Estimate:
-        per_byte = 1 / (math.log(2) * self.bytes_per_token)
-        return Estimate(nats.value * per_byte, nats.low * per_byte, nats.high * per_byte, nats.n)
+        return nats.scaled(1 / (math.log(2) * self.bytes_per_token))
 
     def __str__(self) -> str:
         asked = "; ".join(f"{dose.steering.plan} at {dose.strength:g}" for dose in self.doses) or "plain"
-        return f"{asked}: {self.cross_entropy} nats per token ({self.plain} plain), KL {self.kl}"
+        return f"{asked}: {self.cross_entropy} nats per token ({self.plain} plain), KL {self.kl}, {EVERY_POSITION}"
 
 
 def plain_text() -> str:
@@ -99,7 +101,7 @@ def cost(
     bytes_per_token = n_bytes(lens, windows[:, 1:].flatten().tolist()) / n_tokens
 
     def mean(values: np.ndarray) -> Estimate:
-        return bootstrap_mean(values, rng or np.random.default_rng(0))
+        return estimate_mean(values, rng or np.random.default_rng(0))
 
     return [
         Cost(

@@ -14,6 +14,7 @@ from probes.probe import ProbeSet
 from probes.store import NoProbes
 from steering.asked import Asked
 from steering.calibrate import calibrate
+from steering.cost import EVERY_POSITION
 from steering.dose import Steering
 from steering.generate import Row, Step, interleaved, stream
 from steering.methods.fitting import fit
@@ -99,9 +100,8 @@ def spend(
         steering = fitted_to(lens, run, until(sign, on_progress))
         found = calibrate(lens, steering, asked_for, on_progress=until(sign, on_try))
     return found.strength, (
-        f"{run.plan.rule.name} at {found.strength:g} costs {name} {found.kl:.3g} nats per token on ordinary text; on "
-        f"text that was held out {found.held_out.value:.3g}, interval {found.held_out.low:.3g} to "
-        f"{found.held_out.high:.3g}."
+        f"{run.plan.rule.name} at {found.strength:g} costs {name} {found.kl:.3g} nats per token on ordinary text with "
+        f"{EVERY_POSITION}; on text that was held out {found.held_out:.3g}."
     )
 
 

@@ -14,7 +14,7 @@ SHARES = {"tiny-00": 0.0, "tiny-25": 0.25}
 
 
 def estimate(value: float, half: float = 1.0, n: int = 40) -> Estimate:
-    return Estimate(value, value - half, value + half, n)
+    return Estimate(value, (value - half, value + half), n)
 
 
 def cell(checkpoint: str, plan: str, prompts: str, value: float, members: tuple[str, ...] = ()) -> Cell:

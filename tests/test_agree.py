@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluation.agree import NothingToRelate, agreement, pearson, picture, spearman, steps
+from evaluation.agree import NothingToRelate, agreement, correlation, pearson, picture, spearman, steps
 
 
 def made(n: int, seed: int = 0, noise: float = 0.5) -> tuple[list[float], list[float]]:
@@ -35,12 +35,12 @@ def test_the_interval_is_the_bootstrap_that_scipy_draws() -> None:
         assert (ours.low, ours.high) == pytest.approx((drawn.low, drawn.high), abs=0.015)  # each of 1,000 draws
 
 
-def test_a_text_that_counts_three_times_counts_as_three_texts_do() -> None:
-    x, y = map(np.array, made(40))
-    times = np.random.default_rng(0).integers(4, size=40)
-    thrice = np.repeat(x, times), np.repeat(y, times)
-    assert pearson(x, y, times) == pytest.approx(stats.pearsonr(*thrice).statistic, abs=1e-12)
-    assert spearman(x, y)(times) == pytest.approx(stats.spearmanr(*thrice).statistic, abs=1e-12)
+def test_few_texts_have_fisher_s_interval_and_three_or_a_perfect_line_none() -> None:
+    x, y = map(np.array, made(12))
+    ends = stats.pearsonr(x, y).confidence_interval()
+    assert correlation(pearson, x, y).interval == pytest.approx((ends.low, ends.high))
+    assert correlation(pearson, x[:3], y[:3]).interval is None
+    assert correlation(spearman, x, np.exp(x)).interval is None
 
 
 def test_a_scorer_agrees_with_itself_wholly_and_with_its_mirror_wholly_not() -> None:

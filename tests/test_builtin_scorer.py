@@ -20,7 +20,7 @@ from evaluation.fit_scorer import Network, Settings, Texts, fit, learn, with_hea
 from evaluation.scored_texts import ScoredText, comments, prompts_and_continuations, runs, split
 from evaluation.scorer_page import HeldOut, Judged, mixed, shared_with
 from probes import builtin
-from probes.estimate import auc
+from probes.ranks import auc
 from probes.texts import BadTexts, LabelledText, TextSet
 
 HOSTILE = (
@@ -231,7 +231,7 @@ def test_no_document_and_no_long_run_of_words_straddles_the_split(tmp_path: Path
 
 
 def test_one_command_fits_and_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("bundles", "scorer_page"):
+    for module in ("agree", "scorer_page"):
         monkeypatch.setattr(f"evaluation.{module}.DRAWS", 40)
     monkeypatch.setattr(
         "evaluation.commands.fit_scorer.Settings", lambda seed: dataclasses.replace(TINY, n_epochs=3, seed=seed)
@@ -297,7 +297,7 @@ def test_halves_of_one_row_are_one_bundle_and_widen_the_interval() -> None:
             for _ in range(copies)
         ]
         found = HeldOut(texts, np.repeat(ours, copies), np.repeat(ours, copies))
-        assert found.bundles.max() + 1 == 100
+        assert found.clusters.max() + 1 == 100
         halves.append(found.agreement())
     for one, four in zip(*halves, strict=True):
         assert one is not None

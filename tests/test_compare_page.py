@@ -86,14 +86,14 @@ def test_a_point_s_card_has_its_interval_its_n_and_how_it_compares(results: Extr
     )
     assert "<dt>Strength</dt><dd>8 (standard deviations)</dd>" in said
     assert "5.237 (standard deviations), found to cost 0.1 nats" in page.card(results, "tiny-25/iti@0.1nats/rtp")
-    assert "<dt>KL(plain ‖ steered) (nats per token)</dt><dd>0.200 [0.190, 0.210]</dd>" in said
+    assert "<dt>KL(plain ‖ steered), every position steered (nats per token)</dt><dd>0.200 [0.190, 0.210]</dd>" in said
 
 
 def test_a_difference_in_cost_stands_on_the_card_of_every_prompt_set(results: Extract) -> None:
     """A cost is the same whatever the prompts, and is compared once."""
     cost = replace(
         results.comparisons[0], question="share", measure="kl", b="tiny-00/iti@8/rtp", p=0.03, each=(),
-        difference=Estimate(0.04, 0.02, 0.06, 9),
+        difference=Estimate(0.04, (0.02, 0.06), 9),
     )  # fmt: skip
     dearer = replace(results, comparisons=(*results.comparisons, cost))
     for prompts in ("rtp", "toxigen"):

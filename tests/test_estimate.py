@@ -5,7 +5,9 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from probes.estimate import auc, auc_difference, bootstrap_mean, paired_difference, unpaired_difference, wilson
+from probes.differences import estimate_mean, paired_difference, unpaired_difference
+from probes.estimate import Estimate, wilson
+from probes.ranks import auc, auc_difference
 
 
 def test_wilson_is_the_textbook_interval():
@@ -26,6 +28,19 @@ def test_a_share_of_nothing_is_refused(k, n):
 
 def test_an_estimate_says_its_interval_and_n():
     assert str(wilson(62, 80)) == "0.775 [0.672, 0.853], n=80"
+    assert f"{wilson(62, 80).scaled(100):.1f}" == "77.5 [67.2, 85.3]"
+    assert wilson(62, 80).ends("+.2f") == "+0.67 to +0.85"
+
+
+def test_an_estimate_without_an_interval_says_so_and_rules_nothing_out():
+    one = Estimate(0.5, None, 1)
+    assert str(one) == "0.500, no interval (n = 1)"
+    assert f"{one.scaled(100):+.1f}" == "+50.0, no interval (n = 1)"
+    assert one.holds(-3)
+    assert Estimate.of(one.row) == one
+    assert Estimate.of(wilson(62, 80).row) == wilson(62, 80)
+    with pytest.raises(ValueError, match="n = 1 has no interval"):
+        one.low  # noqa: B018
 
 
 def test_auc_counts_a_tie_as_half():
@@ -55,7 +70,7 @@ def test_auc_needs_both_classes():
 
 def test_bootstrap_of_a_mean_agrees_with_the_normal_formula():
     values = np.random.default_rng(2).normal(3, 2, 400)
-    estimate, half = bootstrap_mean(values, np.random.default_rng(0)), 1.96 * values.std() / 20
+    estimate, half = estimate_mean(values, np.random.default_rng(0)), 1.96 * values.std() / 20
     assert estimate.value == pytest.approx(values.mean())
     assert (estimate.low, estimate.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
 
@@ -91,7 +106,7 @@ def test_no_difference_is_found_between_equals():
 
 def test_not_a_number_is_refused():
     with pytest.raises(ValueError, match="finite"):
-        bootstrap_mean([1.0, np.nan], np.random.default_rng(0))
+        estimate_mean([1.0, np.nan], np.random.default_rng(0))
     with pytest.raises(ValueError, match="equal length"):
         paired_difference([1.0], [1.0, 2.0], np.random.default_rng(0))
 

@@ -14,7 +14,7 @@ from evaluation.commands.ability import ability as ability_command
 from evaluation.commands.reproduce import reproduce
 from evaluation.commands.sweep import sweep as sweep_command
 from evaluation.compare import extract
-from evaluation.extract import Extract, interval
+from evaluation.extract import Extract
 from evaluation.paper import PLANS, TABLE_1, TENTH, statements, verdict
 from evaluation.report import Finding, page, put_to_test
 from evaluation.report_tables import KL_MEANS, kl_sentences
@@ -86,13 +86,48 @@ def test_where_nothing_is_planted_hardly_anything_is_claimed(tmp_path: Path) -> 
     ],
 )  # fmt: skip
 def test_a_verdict_is_what_the_interval_carries(ends: tuple[float, float], sign: int, says: str) -> None:
-    assert verdict(Estimate(sum(ends) / 2, *ends, 10), sign) == says
+    assert verdict(Estimate(sum(ends) / 2, ends, 10), sign) == says
 
 
 def test_an_interval_over_prompts_does_not_speak_for_seeds_that_disagree() -> None:
-    found = Estimate(0.2, 0.1, 0.3, 10)
+    found = Estimate(0.2, (0.1, 0.3), 10)
     assert verdict(found, +1, (0.5, -0.1)) == verdict(found, -1, (0.5, -0.1)) == "seeds disagree"
     assert verdict(found, +1, (0.3, 0.1)) == "agrees"
+
+
+@pytest.mark.parametrize("n_prompts", [1, 3, 5])
+def test_a_handful_of_prompts_carries_no_verdict(tmp_path: Path, n_prompts: int) -> None:
+    """Three prompts gave p = 0.0002 and "agrees"."""
+    rows = made.generations(as_in_the_paper, plans=ASKED, n_prompts=n_prompts)
+    found = read([made.written(tmp_path, rows)])
+    shown = extract(found, "demo")
+    tested = [one for one in put_to_test(found, shown) if one.found]
+    assert tested
+    assert {one.verdict for one in tested} == {"too few"}
+    assert min(one.found.p for one in tested if one.found) >= 2.0 ** (1 - n_prompts)
+    text = page(found, shown, "pictures", "small")
+    assert f"and {len(tested)} rest on fewer than 6 pairs" in text
+    assert "**agrees**" not in text
+    assert ("no interval (n = 1)" in text) == (n_prompts == 1)
+    assert Extract.read(shown.write(tmp_path / "demo.json")).to_json() == shown.to_json()
+
+
+def test_eight_prompts_that_all_agree_carry_one(tmp_path: Path) -> None:
+    found = read([made.written(tmp_path, made.generations(as_in_the_paper, plans=ASKED, n_prompts=8))])
+    tested = [one for one in put_to_test(found, extract(found, "demo")) if one.found]
+    assert "agrees" in {one.verdict for one in tested}
+
+
+def test_seeds_are_spoken_of_only_where_there_are_several(
+    tmp_path: Path, paperlike: tuple[Extract, list[Finding], str]
+) -> None:
+    found = read([made.written(tmp_path, made.generations(as_in_the_paper, plans=ASKED, training_seeds=(0,)))])
+    text = page(found, extract(found, "demo"), "pictures", "small")
+    assert "training seed lie" not in text
+    assert "the 95 % interval lies on the paper's side" in text
+    assert "the seeds disagree" not in text
+    assert '"seeds disagree"' not in text
+    assert "every training seed lie on the paper's side" in paperlike[2]
 
 
 def test_nothing_measured_is_no_verdict() -> None:
@@ -135,7 +170,7 @@ def test_costs_in_kl_stand_beside_the_papers_with_their_seeds(paperlike: tuple[E
     assert f"iti@8 {KL_MEANS[verdict(one.difference, +1, one.each)]} ({one.difference.value:+.3f} [" in said
     assert f"seeds {each})" in said
     for seeds, says in (((0.1, 0.3), "iti@8 pays more than the clean one (+0.200 "), ((-0.1, 0.5), "iti@8 with seeds")):
-        planted = replace(one, difference=Estimate(0.2, 0.1, 0.3, 30), each=seeds)
+        planted = replace(one, difference=Estimate(0.2, (0.1, 0.3), 30), each=seeds)
         assert says in " ".join(kl_sentences(replace(shown, comparisons=(planted,))))
 
 
@@ -234,7 +269,7 @@ def test_every_checkpoint_and_plan_has_its_toxicity_in_a_table(paperlike: tuple[
     for name in {cell.checkpoint for cell in shown.cells}:
         of = [cell for cell in shown.cells if cell.checkpoint == name and cell.prompts == "rtp"]
         assert [cell.plan for cell in of] == list(ASKED)
-        assert f"| {name} | {' | '.join(interval(cell.value, 1) for cell in of)} |" in chapter
+        assert f"| {name} | {' | '.join(f'{cell.value:.1f}' for cell in of)} |" in chapter
 
 
 def test_without_a_gain_nothing_is_said_of_styles() -> None:

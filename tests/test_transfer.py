@@ -22,7 +22,6 @@ from lens.table_reader import open_table
 from probes import BadTexts, LabelledText, ProbeSet, StaleProbes, TextSet, builtin
 from steering.options import Machine
 
-RNG = np.random.default_rng(0)
 OWN = TextSet("builtin", builtin().texts[:120])
 """What the probes of the bench were fitted to."""
 OTHER = TextSet("other", builtin().texts[200:280])
@@ -89,7 +88,7 @@ def test_a_set_that_follows_the_probe_is_sorted_wholly_and_its_reverse_not_at_al
         found = detect(lens, probes, texts)
         assert (found.auc.value, found.majority) == (share, 0.5)
         assert found.auc.value == roc_auc_score(labels, scores)
-        paired = found.pairs(RNG)
+        paired = found.pairs
         assert paired is not None
         assert (paired.value, paired.n) == (share, 40)
 
@@ -103,26 +102,26 @@ def test_pairs_are_counted_in_which_both_sides_are_there(fitted: tuple[Lens, Pro
         LabelledText("They came by bus.", True, pair="2"),
         LabelledText("The train was late.", False),
     )
-    paired = detect(lens, probes, TextSet("ties", texts)).pairs(RNG)
+    paired = detect(lens, probes, TextSet("ties", texts)).pairs
     assert paired is not None
     assert (paired.value, paired.n) == (0.5, 1)
     unpaired = TextSet("alone", tuple(replace(one, pair="") for one in texts))
-    assert detect(lens, probes, unpaired).pairs(RNG) is None
+    assert detect(lens, probes, unpaired).pairs is None
 
 
 def test_copies_pairs_and_templates_make_one_bundle_and_intervals_as_wide(fitted: tuple[Lens, ProbeSet]) -> None:
     lens, probes = fitted
     alone = tuple(replace(one, pair="") for one in OTHER.texts)
     found = detect(lens, probes, TextSet("alone", alone))
-    assert found.n_bundles == len(alone)
+    assert found.n_clusters == len(alone)
     copied = detect(lens, probes, TextSet("copied", alone + alone + alone))
-    assert copied.n_bundles == len(alone)
+    assert copied.n_clusters == len(alone)
     for name in ("auc", "accuracy", "mean_accuracy"):
         one, three = (getattr(each, name) for each in (found, copied))
         assert three.n == 3 * one.n
         assert three.value == pytest.approx(one.value, abs=1e-6)
         assert three.high - three.low == pytest.approx(one.high - one.low, rel=0.1)  # Newcombe's, or a bootstrap
-    row = copied.row(Subject.of(lens.checkpoint, "float32"), RNG)
+    row = copied.row(Subject.of(lens.checkpoint, "float32"))
     assert row["n_bundles"] == len(alone)
 
 

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import tyro
 
 from evaluation.results import Results
@@ -77,7 +76,7 @@ def transfer(
                 found = detect(lens, known, one, reading)
                 print(told(found, first.setdefault(one.digest, found)), flush=True)
                 if results:
-                    results.append([found.row(subject, np.random.default_rng(0))])
+                    results.append([found.row(subject)])
 
 
 def opened(texts: Sequence[str], rule: str | None, classes: tuple[str, str] | None) -> list[TextSet]:
@@ -99,15 +98,13 @@ def opened(texts: Sequence[str], rule: str | None, classes: tuple[str, str] | No
 
 def told(found: Detection, first: Detection) -> str:
     """What the probes of a checkpoint recognise, and what they recognise more than those of the first one."""
-    rng = np.random.default_rng(0)
-    pairs = found.pairs(rng)
     lines = [
         f"{found.checkpoint} on {found.test_set}, {' above '.join(found.classes)}: larger class {found.majority:.3f}",
         f"  best head     AUC {found.auc}; accuracy {found.accuracy} ({found.head})",
         f"  all heads     accuracy {found.mean_accuracy} (mean)",
     ]
-    if pairs:
-        lines.append(f"  pairs         {pairs} with the {found.classes[0]} one above")
+    if found.pairs:
+        lines.append(f"  pairs         {found.pairs} with the {found.classes[0]} one above")
     if found is not first:
         gain = compare(found, first)
         lines += [
