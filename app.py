@@ -43,6 +43,7 @@ from lens.checkpoint import beside_program, check_catalogue
 from lens.files import downloads
 from lens.opening import check_machine
 from lens.panel import theme
+from lens.shown_paths import without_folders
 from steering.page import Scoring
 
 STYLES = [Path(__file__).parent / package / "panel.css" for package in ("lens", "probes", "steering", "evaluation")]
@@ -171,11 +172,12 @@ def _status(bench: Bench) -> str:
     """How many checkpoints there are; those that cannot be opened, each with its reason."""
     catalogue = bench.catalogue
     whole, broken = len(catalogue), catalogue.broken
-    here = f"{whole} checkpoint{'' if whole == 1 else 's'} in {html.escape(str(bench.folder))}/"
+    here = f"{whole} checkpoint{'' if whole == 1 else 's'} in {html.escape(str(bench.shown))}/"
     if not broken:
         made = " Train some (python -m training run), or copy a Hugging Face OLMo folder there; then reload this page."
         return f'<div class="status" role="status">{here}.{"" if whole else made}</div>'
-    reasons = "".join(f"<li><b>{html.escape(name)}</b>: {html.escape(why)}</li>" for name, why in broken.items())
+    said = {name: without_folders(why, bench.folder) for name, why in broken.items()}
+    reasons = "".join(f"<li><b>{html.escape(name)}</b>: {html.escape(why)}</li>" for name, why in said.items())
     return (
         f'<div class="status" role="status"><details open><summary>{here}; {len(broken)} unavailable</summary>'
         f"<ul>{reasons}</ul></details></div>"

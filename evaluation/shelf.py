@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from evaluation.extract import SHIPPED, Extract, NoResults
-from lens.bench import Refused, one_line
+from lens.validate import Refused, one_line
 
 EXTRACT = "extract.json"
 """In a folder of results, what `python -m evaluation compare` leaves there for the page."""

@@ -11,8 +11,8 @@ from evaluation import page, pictures
 from evaluation.extract import Extract, NoResults
 from evaluation.graphs import TITLES, Graph, available, graph, unique
 from evaluation.shelf import Shelf
-from lens.bench import one_line
 from lens.files import to_download
+from lens.validate import one_line
 from probes.figure import file_safe
 
 BASES: dict[str, str] = {"strength": "equal strengths", "cost": "equal cost, in nats per token"}

@@ -1,21 +1,18 @@
-"""What the panels stand on: checkpoints by name, the open lenses, and bounds for what comes from the network."""
+"""What the panels stand on: checkpoints by name, and the open lenses."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from lens.checkpoint import Catalogue, Checkpoint
 from lens.pool import LensPool
+from lens.shown_paths import shown_folder
+from lens.validate import Refused, one_line
 
 NOBODY = ""
 """What the second menu says when there is no second checkpoint."""
-
-
-class Refused(ValueError):
-    """Something from the browser or the API that no control of ours can produce."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +29,16 @@ class Bench:
         """Read anew each time, so that a checkpoint which has just been trained shows up on reload."""
         return Catalogue(self.folder)
 
+    @property
+    def shown(self) -> Path:
+        """The folder as the page names it."""
+        return shown_folder(self.folder)
+
     def checkpoint(self, name: object) -> Checkpoint:
         """A checkpoint by its name in the catalogue; never by a path, for the name comes from the network."""
         if not name:
             raise Refused(
-                f"There is no checkpoint to use in {self.folder}/. Train one (python -m training run --recipe demo) "
+                f"There is no checkpoint to use in {self.shown}/. Train one (python -m training run --recipe demo) "
                 "or copy a Hugging Face OLMo folder there, then reload the page."
             )
         return self.catalogue[one_line(name, "the checkpoint")]
@@ -65,33 +67,3 @@ def least_and_most_toxic(catalogue: Catalogue) -> tuple[str | None, str]:
     if len(known) < 2:
         return next(iter(shares), None), NOBODY
     return min(known, key=lambda name: shares[name] or 0.0), max(known, key=lambda name: shares[name] or 0.0)
-
-
-def one_line(value: object, what: str, most: int = 200) -> str:
-    """A short text from the network."""
-    if not isinstance(value, str) or len(value) > most or "\n" in value:
-        raise Refused(f"{what[:1].upper()}{what[1:]} should be one line of at most {most} characters.")
-    return value
-
-
-def number(value: object, what: str, low: float, high: float) -> float:
-    """A finite number from the network, within bounds that the controls keep too."""
-    said = f"{what[:1].upper()}{what[1:]} should be a number from {low:g} to {high:g}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:  # NaN is in no range
-        raise Refused(f"{said}; got {str(value)[:40]}.")
-    return float(value)
-
-
-def whole(value: object, what: str, low: int, high: int) -> int:
-    """A whole number from the network, within bounds."""
-    bounded = number(value, what, low, high)
-    if bounded != int(bounded):
-        raise Refused(f"{what[:1].upper()}{what[1:]} should be a whole number; got {bounded:g}.")
-    return int(bounded)
-
-
-def one_of(value: object, what: str, choices: Sequence[str]) -> str:
-    """One of a short list."""
-    if value not in choices:
-        raise Refused(f"{what[:1].upper()}{what[1:]} should be one of {', '.join(choices)}; got {str(value)[:40]!r}.")
-    return str(value)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from lens.bench import NOBODY, Bench
+from lens.shown_paths import without_folders
 
 DEVICE_QUEUE = "device"
 """Events with this `concurrency_id` wait for each other, so that visitors see their place in the queue."""
@@ -72,7 +73,9 @@ def _said() -> Iterator[None]:
         if not _is_a_sentence(error):
             raise
         # the browser shows the message as HTML, and it may quote what somebody typed
-        raise gr.Error(html.escape(str(error)), title="That did not work", print_exception=False) from error
+        raise gr.Error(
+            html.escape(without_folders(str(error))), title="That did not work", print_exception=False
+        ) from error
 
 
 def _is_a_sentence(error: Exception) -> bool:

@@ -6,8 +6,9 @@ from typing import Any
 
 import gradio as gr
 
-from lens.bench import Bench, least_and_most_toxic, one_of
+from lens.bench import Bench, least_and_most_toxic
 from lens.panel import DEVICE_QUEUE, Menus, in_a_sentence, menus
+from lens.validate import one_of
 from probes import page
 from probes.headmap import KEYS
 from probes.heatmap import HeadHistogram

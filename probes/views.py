@@ -6,10 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from lens.bench import NOBODY, Bench, Refused, one_line
+from lens.bench import NOBODY, Bench
 from lens.checkpoint import Checkpoint
 from lens.files import to_download
 from lens.head import Head
+from lens.shown_paths import without_folders
+from lens.validate import Refused, one_line
 from probes import page
 from probes.heatmap import HeadHistogram, Heatmap
 from probes.lexicon import Lexicon, mask
@@ -34,7 +36,7 @@ def find(bench: Bench, names: Sequence[str], probes: str) -> tuple[dict[str, Pro
         try:
             found[name] = ProbeSet.load(checkpoint, set_name(probes))
         except (NoProbes, StaleProbes, BrokenProbes) as error:
-            missing.append(str(error))
+            missing.append(without_folders(str(error), bench.folder))
     return found, missing
 
 

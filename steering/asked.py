@@ -6,8 +6,9 @@ import shlex
 from dataclasses import dataclass
 from typing import Any, cast
 
-from lens.bench import NOBODY, Bench, Refused, number, one_line, one_of, whole
+from lens.bench import NOBODY, Bench
 from lens.checkpoint import Checkpoint
+from lens.validate import Refused, long_text, number, one_line, one_of, whole
 from probes.direction import Kind
 from probes.views import set_name
 from steering.edit import Where
@@ -58,7 +59,7 @@ def command(run: Asked, bench: Bench) -> str:
     layers = ["--layers", *map(str, plan.layers)] if plan.layers else []
     lines = []
     for checkpoint in run.checkpoints:
-        words = [str(checkpoint.folder), run.prompt]
+        words = [str(bench.shown / checkpoint.folder.name), run.prompt]
         flags = [*strengths, *layers, *options]
         # behind "--", a prompt that begins with a dash is still a prompt
         rest = [*flags, "--", *words] if run.prompt.startswith("-") else [*words, *flags]
@@ -71,8 +72,7 @@ def asked(bench: Bench, *, a: Any, b: Any, prompt: Any, method: Any, strength: A
           seed: Any) -> Asked:  # fmt: skip
     """Everything that came from the network, bounded and named; refuses the rest with a sentence."""
     names = [a] if b in (None, NOBODY, a) else [a, b]
-    if not isinstance(prompt, str) or len(prompt) > PROMPT_CHARACTERS:
-        raise Refused(f"The prompt should be a text of at most {PROMPT_CHARACTERS:,} characters. Shorten it.")
+    prompt = long_text(prompt, "the prompt", PROMPT_CHARACTERS)
     if not prompt.strip():
         raise Refused("The prompt is empty. Write the beginning of a sentence, or choose an example.")
     method = one_of(method, "the method", list(METHODS))

@@ -11,8 +11,9 @@ from typing import Any
 
 import gradio as gr
 
-from lens.bench import NOBODY, Bench, one_of
+from lens.bench import NOBODY, Bench
 from lens.panel import DEVICE_QUEUE, Menus, in_a_sentence, menus, sentence
+from lens.validate import one_of
 from probes.panel import probe_menu
 from probes.views import mask_for
 from steering.asked import KINDS, MOST_SEED, MOST_TOKENS, PLACES, PROMPT_CHARACTERS, asked, command

@@ -9,7 +9,8 @@ from threading import Event
 from typing import Any
 
 from lens import Checkpoint, Lens
-from lens.bench import NOBODY, Bench, Refused, about, number
+from lens.bench import NOBODY, Bench, about
+from lens.validate import Refused, number
 from probes.probe import ProbeSet
 from probes.store import NoProbes
 from steering.asked import Asked

@@ -20,8 +20,9 @@ from gradio_client.exceptions import AppError
 
 import app
 import steering.__main__
-from lens.bench import Bench, Refused, number, whole
+from lens.bench import Bench
 from lens.panel import in_a_sentence
+from lens.validate import Refused, number, whole
 from probes import TextSet, builtin
 from probes.views import set_name
 from steering import Plan, fit
@@ -98,8 +99,13 @@ def test_two_checkpoints_are_shown_side_by_side(client: Client) -> None:
 @pytest.mark.usefixtures("fitted")
 @pytest.mark.parametrize("settings", [*SETTINGS, {"prompt": "--door"}], ids=lambda given: given.get("method", "iti"))
 def test_the_copied_command_writes_the_words_of_the_page(
-    client: Client, capsys: pytest.CaptureFixture[str], settings: dict[str, object]
+    client: Client,
+    bench: Bench,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, object],
 ) -> None:
+    monkeypatch.chdir(bench.folder.parent)  # the page says no more of the folder than its name
     given = {"prompt": 'The people\'s "door" $HOME', "temperature": 0.8, "seed": 3, **settings}
     prompt = str(given["prompt"])
     shown, _, command = client.predict(**{**GIVEN, **given, "masked": False}, api_name="/generate")

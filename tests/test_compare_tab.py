@@ -15,7 +15,7 @@ from evaluation.builtin_scorer import BuiltinScorer
 from evaluation.extract import NoResults
 from evaluation.shelf import Shelf
 from evaluation.views import View, card, written
-from lens.bench import Refused
+from lens.validate import Refused
 from tests.extracts import extract
 
 

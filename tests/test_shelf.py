@@ -9,7 +9,7 @@ import pytest
 
 from evaluation.extract import NoResults
 from evaluation.shelf import MOST_BYTES, Shelf
-from lens.bench import Refused
+from lens.validate import Refused
 from tests.extracts import extract
 
 

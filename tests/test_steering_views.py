@@ -71,8 +71,13 @@ def test_a_prefix_is_offered_where_every_chosen_checkpoint_was_trained_with_one(
 
 @pytest.mark.parametrize(("method", "words"), [("prefix", "toxicity: 0."), ("prompting", "Ensure all outputs are")])
 def test_words_in_front_are_in_the_receipt_and_not_in_the_text(
-    taught: Bench, capsys: pytest.CaptureFixture[str], method: str, words: str
+    taught: Bench,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    words: str,
 ) -> None:
+    monkeypatch.chdir(taught.folder.parent)  # the page says no more of the folder than its name
     run = asked(taught, **{**GIVEN, "a": "with", "method": method, "strength": 1, "heads": ""})
     *_, last = grow(taught, run, Event(), quiet)
     [pair] = last.pairs
