@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
-import random
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from evaluation.event_loop import run_to_the_end
+from evaluation.pace import Pace, seconds
 from evaluation.services import ALTERNATIVES, Service
 
 IN_FLIGHT = 8  # requests that may be under way together
@@ -45,6 +43,9 @@ class NoScore(Exception):
 class Passing(NoScore):
     """A failure that may be gone in a while."""
 
+    retry_after: float | None = None
+    """Seconds that the service asks to wait for."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -55,29 +56,6 @@ class Answer:
     """Its JSON; None where it is none."""
     retry_after: str | None
     """Seconds, or a date."""
-
-
-class Pace:
-    """At most so many turns a second: any two are 1 / per_second apart."""
-
-    def __init__(
-        self,
-        per_second: float,
-        now: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self.gap, self.now, self.sleep = 1 / per_second, now, sleep
-        self.free_at = -math.inf
-
-    async def turn(self) -> None:
-        """Return when it is one's turn."""
-        while (wait := self.free_at - self.now()) > 0:
-            await self.sleep(wait)
-        self.free_at = self.now() + self.gap  # nothing is awaited since the check: no other task comes in between
-
-    def pause(self, seconds: float) -> None:
-        """Nobody's turn for so long."""
-        self.free_at = max(self.free_at, self.now() + seconds)
 
 
 class Remote:
@@ -117,6 +95,7 @@ class Remote:
     async def _all(self, texts: Sequence[str]) -> list[float | None]:
         """Requests side by side; the first that stops the scorer stops them all."""
         size, places = self.service.texts_at_once, asyncio.Semaphore(IN_FLIGHT)
+        self._pace.begin()
         scores: list[float | None] = [None] * len(texts)
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self.timeout)) as session:
 
@@ -149,25 +128,37 @@ class Remote:
 
     async def _asked(self, session: aiohttp.ClientSession, texts: Sequence[str]) -> list[float]:
         """One request, again and again while that may help."""
-        trouble = ""
-        for attempt in range(TRIES):
-            await self._pace.turn()
-            answer = await self._post(session, texts)
-            try:
-                scores = self._read(answer, len(texts))
-            except Passing as failure:
-                trouble = str(failure)
-            except NoScore as refusal:
-                self._count(refusal, texts)
-                raise
-            else:
-                self._failed = 0
-                return scores
-            await self._wait(attempt, answer)
-        self._failed += 1
-        if trouble in (NO_CONNECTION, OVER_QUOTA) or self._failed >= PATIENCE:
-            raise ScorerStopped(f"{self.name} was asked {TRIES} times and gave no score: {trouble}. {AGAIN}")
-        raise NoScore(trouble)
+        try:
+            return await retrying(self.first_wait)(self._asked_once, session, texts)
+        except Passing as failure:
+            self._failed += 1
+            if str(failure) in (NO_CONNECTION, OVER_QUOTA) or self._failed >= PATIENCE:
+                raise ScorerStopped(
+                    f"{self.name} was asked {TRIES} times and gave no score: {failure}. {AGAIN}"
+                ) from None
+            raise
+
+    async def _asked_once(self, session: aiohttp.ClientSession, texts: Sequence[str]) -> list[float]:
+        """One request; where the service says for how long, nobody asks it in the meantime."""
+        await self._pace.turn()
+        answer = await self._post(session, texts)
+        try:
+            scores = self._read(answer, len(texts))
+        except Passing as failure:
+            failure.retry_after = seconds(answer.retry_after) if isinstance(answer, Answer) else None
+            if failure.retry_after is not None:
+                self._obey(failure.retry_after)
+            raise
+        except NoScore as refusal:
+            self._count(refusal, texts)
+            raise
+        self._failed = 0
+        return scores
+
+    def _obey(self, wait: float) -> None:
+        if wait > LONGEST_WAIT:
+            raise ScorerStopped(f"{self.name} asks us to wait for {wait:,.0f} seconds. {AGAIN}")
+        self._pace.pause(wait)
 
     def _count(self, refusal: NoScore, texts: Sequence[str]) -> None:
         """A few texts may be refused, not one after the other; of several at once, one may be to blame."""
@@ -222,17 +213,21 @@ class Remote:
             return NoScore(kind or f"refused ({status})")
         return Passing(f"error {status}")
 
-    async def _wait(self, attempt: int, answer: Answer | str) -> None:
-        """As long as the service says, and then for all; else a random while, longer at each attempt (full jitter)."""
-        asked = seconds(answer.retry_after) if isinstance(answer, Answer) else None
-        if asked is None and attempt == TRIES - 1:
-            return  # this request is not made again, but others are
-        if asked is None:
-            await asyncio.sleep(random.uniform(0, self.first_wait * 2**attempt))
-        elif asked > LONGEST_WAIT:
-            raise ScorerStopped(f"{self.name} asks us to wait for {asked:,.0f} seconds. {AGAIN}")
-        else:
-            self._pace.pause(asked)
+
+def retrying(first_wait: float) -> AsyncRetrying:
+    """Tries again after passing failures: after a random while (full jitter), or when the service said.
+
+    One serves one request, since it counts the attempts.
+    """
+    jitter = wait_random_exponential(multiplier=first_wait)
+
+    def wait(state: RetryCallState) -> float:
+        failure = state.outcome.exception() if state.outcome else None
+        return 0.0 if isinstance(failure, Passing) and failure.retry_after is not None else jitter(state)
+
+    return AsyncRetrying(
+        retry=retry_if_exception_type(Passing), stop=stop_after_attempt(TRIES), wait=wait, reraise=True
+    )
 
 
 def ended(service: Service) -> str:
@@ -246,16 +241,3 @@ def parsed(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
-
-
-def seconds(retry_after: str | None) -> float | None:
-    """What a Retry-After header asks for: a number of seconds, or the time until an HTTP date."""
-    if retry_after is None:
-        return None
-    if retry_after.strip().isdecimal():
-        return float(retry_after)
-    try:
-        then = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    return max(0.0, (then.astimezone(UTC) - datetime.now(UTC)).total_seconds())
