@@ -18,6 +18,7 @@ import numpy as np
 import tyro
 
 from lens import Checkpoint, find, open_lens, write_atomically
+from lens.terminal import run_function
 from probes.differences import paired_difference
 from probes.drawing import draw_file, empty_figure
 from probes.lexicon import Lexicon
@@ -200,4 +201,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_function(main, "What is printed above was measured; nothing else is kept.")

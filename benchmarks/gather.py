@@ -29,6 +29,7 @@ import tyro
 from benchmarks.roads import Spread
 from lens import Lens, gather, open_lens, positions
 from lens.activations import encode_ends, sorted_batches
+from lens.terminal import run_function
 from probes import builtin
 
 ROOT = Path(__file__).parent.parent
@@ -168,4 +169,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_function(main, "What is printed above was measured; nothing else is kept.")

@@ -25,6 +25,7 @@ import tyro
 
 from benchmarks.random_models import random_model
 from lens import Lens, open_lens
+from lens.terminal import run_function
 from steering import Row, Sampling, generate
 
 ROOT = Path(__file__).parent.parent
@@ -116,4 +117,6 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main, config=(tyro.conf.FlagCreatePairsOff,))
+    run_function(
+        main, "What is printed above was measured; nothing else is kept.", config=(tyro.conf.FlagCreatePairsOff,)
+    )

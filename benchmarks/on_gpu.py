@@ -31,6 +31,7 @@ from benchmarks.roads import plainly
 from benchmarks.steering import MODELS, ROOT, Device, machine
 from lens import Lens, gather, open_lens, write_atomically
 from lens.blocks import StillCache
+from lens.terminal import run_function
 from probes import builtin
 from probes.fits import batched_road, null_accuracies, sklearn_road
 from steering import Doses, Plan, Row, Sampling, Shifts, fit, generate, graph, hooked, steered
@@ -355,4 +356,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_function(main, "What is printed above was measured; nothing else is kept.")

@@ -17,6 +17,7 @@ import torch
 import tyro
 
 from lens import Lens, open_lens
+from lens.terminal import run_function
 from probes.differences import middle_95
 from probes.estimate import Estimate
 from steering import Doses, Plan, Row, Sampling, fit, generate
@@ -98,4 +99,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_function(main, "What is printed above was measured; nothing else is kept.")

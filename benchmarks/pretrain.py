@@ -32,6 +32,7 @@ from olmo.optim import build_optimizer, build_scheduler
 from olmo.train import Trainer
 from torch.utils.data import DataLoader
 
+from lens.terminal import run_function
 from training import build, mix, pretrain
 from training.circumstances import circumstances
 from training.conduct import Conduct
@@ -212,4 +213,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_function(main, "What is printed above was measured; nothing else is kept.")

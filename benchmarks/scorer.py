@@ -26,6 +26,7 @@ from benchmarks.roads import Spread
 from evaluation.builtin_scorer import BuiltinScorer
 from lens import write_atomically
 from lens.table_reader import open_table, text
+from lens.terminal import run_function
 from probes import builtin
 
 AIM = 5000
@@ -88,4 +89,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_function(main, "What is printed above was measured; nothing else is kept.")

@@ -14,6 +14,7 @@ import tyro
 
 from benchmarks import gather, memory, sweep
 from lens import write_atomically
+from lens.terminal import run_function
 
 HEAD = """# How fast it is
 
@@ -244,4 +245,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_function(main, "What is printed above was measured; nothing else is kept.")

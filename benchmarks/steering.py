@@ -33,6 +33,7 @@ from benchmarks.roads import Road, Spread, Task
 from benchmarks.speed_page import page
 from benchmarks.waiting import waiting_seconds
 from lens import Lens, open_lens, write_atomically
+from lens.terminal import run_function
 from steering import Doses, Plan, Row, Sampling, Steering, fit, generate
 
 ROOT = Path(__file__).parent.parent
@@ -231,4 +232,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_function(main, "What is printed above was measured; nothing else is kept.")

@@ -33,6 +33,7 @@ from evaluation.plans import read_plan
 from evaluation.prompts import Prompt, listed, open_prompts
 from evaluation.unit import Bench, GenerationUnit, Subject, run
 from lens import find
+from lens.terminal import run_function
 from steering import Sampling, batch
 from steering.decode import Decoder
 
@@ -176,4 +177,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_function(main, "What is printed above was measured; nothing else is kept.")

@@ -26,6 +26,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"  # read when the library first en
 import tyro
 from tokenizers import Tokenizer
 
+from lens.terminal import run_function
 from training.corpus import Source, documents, sources
 from training.prepare import Preparation
 from training.tokenizer import official_tokenizer
@@ -196,4 +197,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_function(main, "What is printed above was measured; nothing else is kept.")

@@ -42,6 +42,8 @@ class Activations:
     """Names exactly these texts with these labels, without holding them."""
     made_with: Mapping[str, str | None] = field(default_factory=dict)
     """Number format and device of the model, and versions of programs; empty: not noted."""
+    n_cut: int = 0
+    """Texts longer than the model's context, of which only the end was read."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,7 +56,8 @@ class Activations:
         tensors = {"heads": self.heads, "residual": self.residual, "labels": self.labels}
         write_atomically(Path(f"{path}.safetensors"), save(tensors, metadata=belongs))
         write_atomically(
-            Path(f"{path}.json"), json.dumps({**belongs, "groups": self.groups, "made_with": self.made_with})
+            Path(f"{path}.json"),
+            json.dumps({**belongs, "groups": self.groups, "made_with": self.made_with, "n_cut": self.n_cut}),
         )
 
     @classmethod
@@ -68,13 +71,14 @@ class Activations:
                 belongs = file.metadata()
                 tensors = {name: file.get_tensor(name) for name in ("heads", "residual", "labels")}
             groups, made_with = tuple(card.pop("groups")), dict(card.pop("made_with", {}))
+            n_cut = int(card.pop("n_cut", 0))
         except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
             raise NoActivations(
                 f"{path}.safetensors and .json hold no activations ({error}). Gather them again."
             ) from error
         if card != belongs:
             raise NoActivations(f"{path}.safetensors and {path}.json come from different runs. Gather them again.")
-        return cls(**tensors, groups=groups, made_with=made_with, **card)
+        return cls(**tensors, groups=groups, made_with=made_with, n_cut=n_cut, **card)
 
 
 def gather(
@@ -91,7 +95,8 @@ def gather(
     if not len(texts) == len(labels) == len(groups) > 0:
         raise ValueError(f"Every text needs a label and a group: {len(texts)}, {len(labels)} and {len(groups)} came.")
     lens.check_weights()
-    rows, grid = encode_ends(lens, texts), lens.grid
+    whole, grid = encode_whole(lens, texts), lens.grid
+    rows = [row[-lens.n_context :] for row in whole]
     heads = torch.empty(len(rows), grid.n_layers, grid.n_heads, grid.d_head)
     residual = torch.empty(len(rows), grid.n_layers, lens.d_model)
     table, done = rotary_table(lens.model, max(map(len, rows))), 0
@@ -109,6 +114,7 @@ def gather(
         lens.fingerprint,
         digest_texts(texts, labels),
         lens.computed_with,
+        sum(len(row) > lens.n_context for row in whole),
     )
 
 
@@ -122,11 +128,16 @@ def digest_texts(texts: Sequence[str], labels: Sequence[bool]) -> str:
 
 def encode_ends(lens: Lens, texts: Sequence[str]) -> list[list[int]]:
     """Tokens of each text; of one longer than the context, its end."""
+    return [row[-lens.n_context :] for row in encode_whole(lens, texts)]
+
+
+def encode_whole(lens: Lens, texts: Sequence[str]) -> list[list[int]]:
+    """Tokens of each text, which has at least one."""
     rows = lens.encode_all(texts)
     empty = next((number for number, row in enumerate(rows) if not row), None)
     if empty is not None:
         raise EmptyPrompt(f"Text {empty} (counted from 0) is empty. Remove it: it has no last token.")
-    return [row[-lens.n_context :] for row in rows]
+    return rows
 
 
 def sorted_batches(lens: Lens, rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:

@@ -23,7 +23,7 @@ from typing import Any
 from lens.errors import is_for_people, sentence_of
 
 APP = Path(__file__).resolve().parent.parent / "app.py"
-PACKAGES = ("probes", "steering", "evaluation", "training")
+PACKAGES = ("probes", "steering", "evaluation", "training", "benchmarks", "lens")
 PATIENCE_S = 1
 """Seconds that other threads have to end after Ctrl-C; then the process ends without them."""
 PLAIN = dict(zip("—–−‐’‘“”•·×→‖≥≤␣─━│┃╭╮╰╯┌┐└┘├┤", "----''\"\"**x>|><_--||++++++++++", strict=True)) | {"…": "..."}
@@ -52,6 +52,14 @@ def run_command(commands: Mapping[str, Command], prog: str, **options: Any) -> N
         calls = {name: command.call for name, command in commands.items()}
         if (found := tyro.extras.subcommand_cli_from_dict(calls, prog=prog, **options)) is not None:
             print(found)
+
+
+def run_function(function: Callable[..., Any], if_stopped: str, **options: Any) -> None:
+    """The same for a program that is one function."""
+    with command_line(if_stopped):
+        import tyro
+
+        tyro.cli(function, **options)
 
 
 @contextmanager
@@ -161,11 +169,12 @@ def _silence_broken_streams() -> None:
 
 def _is_command() -> bool:
     """Whether this process was started as a command of ours: `python -m PACKAGE`, or `python app.py`."""
-    program = sys.orig_argv[-len(sys.argv)] if sys.argv else ""
-    if sys.argv[:1] == ["-m"]:  # as long as Python imports the package that it was asked to run
-        return program in PACKAGES
+    place = len(sys.orig_argv) - len(sys.argv)
+    program = Path(sys.orig_argv[place]) if sys.argv else Path()
+    if sys.orig_argv[place - 1] == "-m":
+        return str(program).split(".")[0] in PACKAGES
     with suppress(OSError):
-        return Path(program).name == APP.name and Path(program).resolve() == APP
+        return program.name == APP.name and program.resolve() == APP
     return False
 
 

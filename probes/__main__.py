@@ -188,11 +188,13 @@ def summary(probes: ProbeSet) -> str:
     """What a probe set found, in a few lines; no accuracy without the majority rate and the null band."""
     best, layer, (low, high) = probes.ranked()[0], probes.best_layer, probes.null_band
     above = sum(probes.accuracy(head).value > high for head in probes.grid)
+    cut = [f"  cut           {probes.n_cut:,} texts are longer than the model's context: only their ends were read"]
     return "\n".join(
         [
             f"{probes.checkpoint} on {probes.name}: {' / '.join(probes.classes)} ({probes.rule}), "
             f"{probes.n_train:,} texts to train on, {probes.n_test:,} held out by {probes.split}, seed {probes.seed}",
             f"  fitted        {probes.in_words}",
+            *cut[: probes.n_cut],
             f"  larger class  {probes.majority:.3f}",
             f"  null band     {low:.3f} to {high:.3f}: the best of {len(probes.grid)} heads on labels shuffled "
             f"{probes.n_shuffles:,} times",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lens.activations import Activations, gather
 from lens.checkpoint import Checkpoint
+from lens.files import check_folder
 from lens.head import Head, HeadGrid
 from lens.model import Lens
 from lens.numeric import settle_numbers
@@ -81,6 +82,8 @@ class ProbeSet:
     """Held-out accuracy of the best of all heads when the train labels are shuffled."""
     fitted_with: Mapping[str, str | None] = field(default_factory=dict)
     """Number format and device of the model, and versions of programs; empty in cards that do not name them."""
+    n_cut: int = 0
+    """Texts longer than the model's context, of which only the end was read."""
 
     def __post_init__(self) -> None:
         settle_numbers(self)
@@ -218,6 +221,7 @@ def fit_probes(
         n_shuffles=n_shuffles,
         null_best=null.max(0).values,
         fitted_with=activations.made_with,
+        n_cut=activations.n_cut,
     )
 
 
@@ -235,6 +239,7 @@ def probe_checkpoint(
     def stage(name: str) -> OnProgress | None:
         return (lambda done, total: on_progress(name, done, total)) if on_progress else None
 
+    check_folder(lens.checkpoint.folder / "probes", f"The folder of {lens.checkpoint.name}")
     rows = texts.texts
     activations = gather(
         lens, [r.text for r in rows], [r.label for r in rows], [r.group for r in rows], stage("reading")

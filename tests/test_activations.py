@@ -76,6 +76,7 @@ def test_a_text_longer_than_the_context_keeps_its_end(lens: Lens):
     both = gather(lens, [long, end], [True, False], ["a", "b"])
     assert_close(both.heads[0], both.heads[1], rtol=0, atol=0)
     assert long != end
+    assert both.n_cut == 1
 
 
 def test_the_digest_knows_texts_labels_and_order(lens: Lens, gathered: Activations):

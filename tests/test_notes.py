@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from test_generate import PROMPT, row
 
+from evaluation.commands.sweep import told_cut
+from evaluation.results import Results
 from lens import Checkpoint, Lens, open_lens
+from probes import ProbeSet, TextSet, builtin, probe_checkpoint
+from probes.__main__ import show
 from steering import Row, Sampling, generate, stream
 from steering.__main__ import main
 from steering.notes import ending_note, prompt_notes, rounding_note
@@ -109,3 +115,28 @@ def test_the_page_shows_the_notes_of_a_prompt_and_a_limit(lens: Lens) -> None:
     cut = Pair("a", "", Written("x", 1, True), Written("y", 2, True, cut=ending_note("context", 512)))
     shown = Picture("", (cut,), "").to_html(str)
     assert shown.count("stopped at the model&#x27;s limit of 512 tokens") == 1
+
+
+def test_texts_that_a_probe_reads_only_the_end_of_are_counted(
+    lens: Lens, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = [*builtin().texts[:60], *(replace(one, text=one.text * 30) for one in builtin().texts[60:63])]
+    folder = tmp_path / "tiny"
+    shutil.copytree(lens.checkpoint.folder, folder)
+    copy = open_lens(str(folder), device="cpu", threads=1)
+    probe_checkpoint(copy, TextSet("long", tuple(texts)))
+    n_cut = sum(len(row) > lens.n_context for row in lens.encode_all([one.text for one in texts]))
+    assert ProbeSet.load(copy.checkpoint, "long").n_cut == n_cut >= 3
+    show((str(folder),), probes="long")
+    assert f"{n_cut} texts are longer than the model's context: only their ends were read\n" in capsys.readouterr().out
+
+
+def test_words_that_a_sweep_leaves_out_are_said_once_for_each_unit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Results(tmp_path) as results:
+        common = {"kind": "generation", "cut": 7}
+        results.append([{**common, "unit": "a", "plan": "none"}, {**common, "unit": "a", "plan": "iti@8"}])
+        results.append([{**common, "unit": "b", "plan": "none", "cut": 0}])
+        told_cut(results)
+    assert capsys.readouterr().err.startswith("7 words at the beginnings of long prompts did not fit")

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from evaluation.cache import text_sha
+from evaluation.classifier import Classifier
 from evaluation.scorer import Cached, batches, missing_scores, open_scorer
 from lens.table_reader import open_table, text
 from lens.terminal import progress
@@ -32,6 +33,8 @@ def score(
             hormesis/scores.sqlite in your cache folder.
     """
     opened = open_scorer(scorer, cache)
+    if isinstance(opened.scorer, Classifier):
+        print(f"{opened.name} reads the first {opened.scorer.longest:,} tokens of each text.", file=sys.stderr)
     n = n_missing = 0
     texts = (text(place, row, field) for place, row in open_table(file).rows)
     for batch in batches(texts, opened.at_once):

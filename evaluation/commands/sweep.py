@@ -97,6 +97,7 @@ def sweep(
         progress()
         for spec, one in opened.items():
             told_missing(spec, one, results)
+        told_cut(results)
     print(f"{out}/rows.jsonl")
 
 
@@ -106,6 +107,16 @@ def told_missing(spec: str, scorer: Cached, results: Results) -> None:
     if n_missing := scores.count(None):
         again = " The same sweep with another --out asks for them again." * (spec in SERVICES)
         print(f"{scorer.name}: {missing_scores(n_missing, len(scores), scorer.missing)}{again}", file=sys.stderr)
+
+
+def told_cut(results: Results) -> None:
+    """Say how much of the prompts did not fit into a model's context, before the texts to be written."""
+    if n_words := sum({row["unit"]: row["cut"] for row in results.rows("generation")}.values()):
+        print(
+            f"{n_words:,} words at the beginnings of long prompts did not fit into the context of a model and were "
+            "left out.",
+            file=sys.stderr,
+        )
 
 
 def scorer(spec: str) -> Cached:
