@@ -213,7 +213,7 @@ def _grid(name: str, digest: str, columns: list[_Column], seeds: list[int], n_sa
 
 
 def _variety(
-    texts: Sequence[Int[np.ndarray, " _"]],
+    texts: Sequence[Int[np.ndarray, " _pair"]],
     prompts: Int[np.ndarray, " text"],
     draws: Int[np.ndarray, " text"],
     n_prompts: int,

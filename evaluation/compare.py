@@ -158,7 +158,7 @@ def _differing(question: str, prompts: str, a: Shown, b: Shown, plan: str) -> Co
 
 
 def answered(
-    asked: Sequence[Contrast], scores: Mapping[Place, Float[np.ndarray, "prompt draw"]], measure: str
+    asked: Sequence[Contrast], scores: Mapping[Place, Float[np.ndarray, "_prompt _draw"]], measure: str
 ) -> list[Compared]:
     """The contrasts whose scores are all there and can be paired, with p adjusted for their number."""
     there = [one for one in asked if _paired(one, scores)]
@@ -192,7 +192,7 @@ def answered(
 
 
 def _apart(
-    terms: Sequence[Signed], scores: Mapping[Place, Float[np.ndarray, "prompt draw"]]
+    terms: Sequence[Signed], scores: Mapping[Place, Float[np.ndarray, "_prompt _draw"]]
 ) -> tuple[Float[np.ndarray, " prompt"], int]:
     """What is added minus what is taken away, prompt by prompt, and how many pairs or texts have no score."""
     draws = {place: ~np.isnan(scores[place]).all(axis=0) for _, place in terms}
@@ -204,7 +204,7 @@ def _apart(
     return sum(sign * over_draws(one) for sign, one in own), sum(int(np.isnan(one).sum()) for _, one in own)
 
 
-def _paired(one: Contrast, scores: Mapping[Place, Float[np.ndarray, "prompt draw"]]) -> bool:
+def _paired(one: Contrast, scores: Mapping[Place, Float[np.ndarray, "_prompt _draw"]]) -> bool:
     """Whether all its scores are there, on the same prompts or windows of text."""
     there = one.places <= scores.keys()
     return there and len({scores[place].shape for place in one.places}) == 1

@@ -44,7 +44,7 @@ def pairs(text: str) -> Int[np.ndarray, " pair"]:
     return np.array([hash(pair) for pair in pairwise(words)], dtype=np.int64)
 
 
-def variety(texts: Sequence[Int[np.ndarray, " _"]]) -> tuple[float, Float[np.ndarray, " text"]]:
+def variety(texts: Sequence[Int[np.ndarray, " _pair"]]) -> tuple[float, Float[np.ndarray, " text"]]:
     """Different pairs of words in all texts as a share of their pairs, and the same without each text in turn.
 
     It is the distinct-2 of Li et al. 2016, who divide by words instead of pairs. One text cannot show that all say the

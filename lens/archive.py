@@ -2,13 +2,15 @@
 
 import tarfile
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 from lens.line_reader import BadTexts
 
 
-def members(file: BinaryIO, path: Path, error: type[BadTexts] = BadTexts) -> Iterator[tuple[Path, BinaryIO]]:
+def members(
+    file: BufferedIOBase, path: Path, error: type[BadTexts] = BadTexts
+) -> Iterator[tuple[Path, BufferedIOBase]]:
     """Files inside a tar stream, one after the other, each under the archive's path."""
     try:
         with tarfile.open(fileobj=file, mode="r|", tarinfo=_Header) as archive:

@@ -9,8 +9,9 @@ import zlib
 from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import zstandard
 
@@ -39,7 +40,7 @@ class Strict:
 class Lines:
     """UTF-8 lines of an unpacked file, read once; `number` is that of the last one, from 1."""
 
-    def __init__(self, file: BinaryIO, where: Path, damage: Strict) -> None:
+    def __init__(self, file: BufferedIOBase, where: Path, damage: Strict) -> None:
         self.where, self.number, self._file, self._damage = where, 0, file, damage
         self._ahead = deque[bytes]()
 
@@ -94,7 +95,7 @@ def kind_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def opened(source: Path | str, error: type[BadTexts] = BadTexts) -> Iterator[BinaryIO]:
+def opened(source: Path | str, error: type[BadTexts] = BadTexts) -> Iterator[BufferedIOBase]:
     """The bytes of a file that may be packed, or of standard input ("-")."""
     with contextlib.ExitStack() as stack:
         path, raw = Path(source), _standard_input() if source == "-" else None
@@ -124,7 +125,7 @@ def _standard_input() -> Any:
 class _Frames(io.RawIOBase):
     """What zstandard frames hold; the library's own reader takes a file cut short for one that ends there."""
 
-    def __init__(self, packed: BinaryIO) -> None:
+    def __init__(self, packed: BufferedIOBase) -> None:
         self._packed = packed
         self._library = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
         self._frame: Any = None

@@ -7,8 +7,9 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from lens.line_reader import STDIN, BadTexts, Lines, Strict, kind_of, opened
 from lens.table_reader import HALF, JSON_LINES, SEPARATORS, SPELLED, Placed, Row, described, table_of
@@ -70,7 +71,7 @@ def read_prompts(source: str | Path, group: str | None = None) -> PromptFile:
         return prompts_in(file, Path(STDIN) if source == "-" else Path(source), group)
 
 
-def prompts_in(file: BinaryIO, where: Path, group: str | None = None) -> PromptFile:
+def prompts_in(file: BufferedIOBase, where: Path, group: str | None = None) -> PromptFile:
     """The same for an open file."""
     lines = Lines(file, where, Strict())
     kind = kind_of(where)

@@ -165,7 +165,7 @@ def test_the_card_says_whose_child_it_is_and_what_it_costs(lens: Lens, tmp_path:
     assert card["parent"] == {"name": "tiny", "fingerprint": lens.checkpoint.fingerprint}
     assert child.fingerprint != lens.checkpoint.fingerprint
     (dose,) = card["steering"]
-    assert Plan(**dose["plan"]) == Plan(positions="all")
+    assert Plan.from_json(json.dumps(dose["plan"])) == Plan(positions="all")
     assert (dose["strength"], dose["edits"]) == (8, ["L0H1", "L2H0", "L2H3"])
     assert card["kl"]["value"] == pytest.approx(price.kl.value, abs=1e-6)
     assert card["kl"]["value"] > 0.001

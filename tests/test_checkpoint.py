@@ -213,6 +213,7 @@ def test_a_link_to_a_plain_file_is_as_good_as_the_file(folder: Path, tmp_path: P
     assert Checkpoint.open(folder).fingerprint == whole
 
 
+@pytest.mark.wrong_types
 def test_a_broken_or_unknown_name_is_not_in_the_catalogue_and_nothing_raises(tiny_folder: Path, tmp_path: Path):
     truncate(shutil.copytree(tiny_folder, tmp_path / "half"))
     shutil.copytree(tiny_folder, tmp_path / "whole")

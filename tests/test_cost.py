@@ -200,6 +200,7 @@ def test_a_cost_out_of_reach_is_refused_with_the_largest(lens: Lens) -> None:
 
 
 @pytest.mark.parametrize("nats", [0, -1, math.nan, math.inf, "0.1", None])
+@pytest.mark.wrong_types
 def test_nats_are_a_number_above_nothing(lens: Lens, nats: object) -> None:
     with pytest.raises(ValueError, match="nats is a KL per token above 0"):
         calibrate(lens, steering(lens), nats, TEXT, window=16)  # type: ignore[arg-type]

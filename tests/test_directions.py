@@ -65,6 +65,7 @@ def test_the_random_control_depends_on_seed_and_head_alone(probes):
     assert np.abs(np.corrcoef(units) - np.eye(len(units))).max() < 0.999
 
 
+@pytest.mark.wrong_types
 def test_random_controls_of_any_two_hook_points_and_seeds_are_independent(probes):
     """Bit by bit: widths differ, so numbers that are shared would be shared from the first on, before normalising."""
     seeds = (0, 1, 3, -1, 2**32, 3 * 2**32, 2**40)
@@ -80,6 +81,7 @@ def test_random_controls_of_any_two_hook_points_and_seeds_are_independent(probes
             direction(probes, PLANTED, "random", seed)
 
 
+@pytest.mark.wrong_types
 def test_a_head_that_does_not_exist_is_refused(probes):
     with pytest.raises(ValueError, match="3 x 4 heads; not L9H0"):
         direction(probes, Head(9, 0))

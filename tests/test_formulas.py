@@ -41,7 +41,7 @@ def probes(lens: Lens) -> ProbeSet:
 
 @pytest.fixture(scope="module")
 def raw(lens: Lens) -> Activations:
-    return gather(lens, [text.text for text in TEXTS.texts], list(TOXIC), [""] * len(TEXTS))
+    return gather(lens, [text.text for text in TEXTS.texts], TOXIC.tolist(), [""] * len(TEXTS))
 
 
 def passed(lens: Lens, rows: Sequence[int], steering: Steering, strength: float) -> Passed:

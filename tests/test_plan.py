@@ -50,6 +50,7 @@ def test_a_gate_that_never_opens_has_one_spelling(gate: float) -> None:
 @pytest.mark.parametrize(
     "text", ["{", "[]", '"iti"', "null", '{"n_heads": 3}', '{"heads": 2.5}', '{"kind": []}', "[" * 10_000]
 )
+@pytest.mark.wrong_types
 def test_what_is_no_plan_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"plan is one JSON object|heads is|kind is one of"):
         Plan.from_json(text)
@@ -75,6 +76,7 @@ def test_the_default_is_thirty_heads_or_twelve_percent(n: int, expected: int) ->
         {"gate": float("nan")},
     ],
 )
+@pytest.mark.wrong_types
 def test_nonsense_is_refused_with_a_sentence(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(bad))} is"):
         Plan(**bad)  # type: ignore[arg-type]

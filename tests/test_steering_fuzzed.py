@@ -82,6 +82,7 @@ def refused_with_a_sentence() -> Iterator[None]:
 @example(given={"gate": True})
 @example(given={"gate": 10**400})
 @example(given={"layers": [True], "method": "caa"})
+@pytest.mark.wrong_types
 def test_any_plan_is_a_plan_or_refused(given: dict[str, Any]) -> None:
     with refused_with_a_sentence():
         plan = Plan(**given)
@@ -97,6 +98,7 @@ def test_any_plan_is_a_plan_or_refused(given: dict[str, Any]) -> None:
 @example(text="[" * 10_000)
 @example(text='{"heads": 1e999}')
 @example(text='{"seed": 1' + "0" * 5000 + "}")
+@pytest.mark.wrong_types
 def test_any_text_is_a_plan_in_json_or_refused(text: str) -> None:
     with refused_with_a_sentence():
         assert isinstance(Plan.from_json(text), Plan)
@@ -104,6 +106,7 @@ def test_any_text_is_a_plan_in_json_or_refused(text: str) -> None:
 
 @often
 @given(method=st.sampled_from(sorted(METHODS)), strength=floats | scalars)
+@pytest.mark.wrong_types
 def test_any_strength_is_one_of_the_method_or_refused(method: str, strength: Any) -> None:
     with refused_with_a_sentence():
         assert abs(Plan(method).checked(strength)) <= METHODS[method].most
