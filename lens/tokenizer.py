@@ -91,6 +91,13 @@ def warnings_of_ends(tokenizer: PreTrainedTokenizerFast, config: ModelConfig) ->
     ]
 
 
+def tokens_put_around(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
+    """What the tokenizer itself puts in front of a text and behind it; Hormesis asks it not to."""
+    alone, whole = (tokenizer(SAMPLE, add_special_tokens=added)["input_ids"] for added in (False, True))
+    begin = next((n for n in range(len(whole)) if whole[n : n + len(alone)] == alone), 0)
+    return whole[:begin], whole[begin + len(alone) :]
+
+
 def _check_vocabulary(path: Path, tokenizer: Tokenizer, config: ModelConfig) -> None:
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest < 0:
