@@ -143,7 +143,9 @@ class ProbeSet:
         try:
             found = cls._from(*read(path))
         except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
-            raise BrokenProbes(f"{path} or its .safetensors is damaged: {error}. {cure(checkpoint, name)}") from error
+            raise BrokenProbes(
+                f"{path} or its .safetensors is damaged: {str(error).rstrip('.')}. {cure(checkpoint, name)}"
+            ) from error
         if found.fingerprint != checkpoint.fingerprint:
             what, remedy = f"The probes {name!r}", cure(checkpoint, name)
             raise StaleProbes(explain_stale(what, found.fingerprint, checkpoint, remedy))

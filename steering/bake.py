@@ -37,7 +37,8 @@ from steering.steerer import Shifts, by_site, check_fits, hooked, matrix
 TOLERANCE = 1e-4
 """Largest difference between a logit of the baked model and one of the hooked model, both in float32."""
 TEXTS_COMPARED = 4
-COPIED = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
+TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
+COPIED = (*TOKENIZER_FILES, "generation_config.json")
 NOTHING_WRITTEN = "Nothing was kept. `python -m steering generate` steers without baking; report this with the plan."
 
 
@@ -171,6 +172,35 @@ def _write_model(lens: Lens, weights: dict[str, Tensor], folder: Path) -> None:
     for name in COPIED:  # as they were: an adopted folder may hold no more than the vocabulary
         if (source := lens.checkpoint.folder / name).is_file():
             shutil.copyfile(source, folder / name)
+    _tokenize_alike(lens, folder)
+
+
+def _tokenize_alike(lens: Lens, folder: Path) -> None:
+    """Let the folder's own tokenizer read a text as Hormesis does: with no tokens in front of it or behind.
+
+    A tokenizer that appends an end-of-text token would have every prompt end before the model goes on.
+    """
+    if _reads_alike(lens, folder):
+        return
+    for name in TOKENIZER_FILES:
+        (folder / name).unlink(missing_ok=True)
+    plain = copy.deepcopy(lens.tokenizer)
+    plain.backend_tokenizer.post_processor = None
+    plain.save_pretrained(folder)
+    if not _reads_alike(lens, folder):
+        raise NotBaked(f"The tokenizer of the baked folder reads other tokens than Hormesis. {NOTHING_WRITTEN}")
+
+
+def _reads_alike(lens: Lens, folder: Path) -> bool:
+    from transformers import AutoTokenizer
+
+    texts = ["The people next door are kind.", " and 2 more", "naïve — so\n\n"]
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)(texts)["input_ids"] == lens.encode_all(
+            texts
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # what an adopted folder's settings may ask
+        return False
 
 
 @torch.inference_mode()

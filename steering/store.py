@@ -76,7 +76,9 @@ def load(checkpoint: Checkpoint, plan: Plan, probes: ProbeSet) -> tuple[Edit, ..
         edits = tuple(_edit(entry, tensors) for entry in card["edits"])
         belongs = card["format"], Plan.from_json(json.dumps(card["plan"])), card["fingerprint"], card["fitted_on"]
     except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
-        raise NoFit(f"{path} or its .safetensors is damaged: {error}. {cure(checkpoint, plan)}") from error
+        raise NoFit(
+            f"{path} or its .safetensors is damaged: {str(error).rstrip('.')}. {cure(checkpoint, plan)}"
+        ) from error
     if card["fingerprint"] != checkpoint.fingerprint:
         raise NoFit(explain_stale(str(path), card["fingerprint"], checkpoint, cure(checkpoint, plan)))
     if belongs != (FORMAT, as_fitted(plan), checkpoint.fingerprint, fitted_on(probes)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import SENTENCES, tiny_config, tiny_tokenizer, write_tiny_olmo
-from transformers import OlmoForCausalLM
+from transformers import AutoTokenizer, OlmoForCausalLM
 
-from lens import Checkpoint, Head, Lens, open_lens
+from lens import BrokenCheckpoint, Checkpoint, Head, Lens, open_lens
 from probes.direction import Direction
 from steering import Affine, Doses, Edit, Gate, Plan, Row, Sampling, Shifts, Site, Steering, cost, generate, hooked
 from steering.bake import NotBaked, bake
@@ -296,6 +297,37 @@ def test_the_tokenizer_goes_along_as_it_was_or_is_completed(lens: Lens, tmp_path
     parent = open_lens(Checkpoint.open(child), "cpu")
     grandchild = bake(parent, pushes(parent).at(8), tmp_path / "again", text=TEXT).folder
     assert json.loads((grandchild / files[1]).read_text())["eos_token"] == "<|endoftext|>"
+
+
+def append_end_of_text(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    end, sequences = {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, ("A", "B")
+    one, two = ({"Sequence": {"id": name, "type_id": 0}} for name in sequences)
+    token = {"id": "<|endoftext|>", "ids": [0], "tokens": ["<|endoftext|>"]}
+    template = {"single": [one, end], "pair": [one, two, end], "special_tokens": {"<|endoftext|>": token}}
+    content["post_processor"] = {"type": "TemplateProcessing", **template}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+def test_a_baked_folder_tokenises_like_hormesis_where_its_parent_appends_an_end_of_text(
+    lens: Lens, tmp_path: Path
+) -> None:
+    parent = shutil.copytree(lens.checkpoint.folder, tmp_path / "parent")
+    append_end_of_text(parent)
+    assert AutoTokenizer.from_pretrained(parent)("The people")["input_ids"][-1] == 0
+    opened = open_lens(str(parent), "cpu")
+    child = bake(opened, pushes(opened).at(8), tmp_path / "baked", text=TEXT).folder
+    for text in SENTENCES[:2]:
+        assert AutoTokenizer.from_pretrained(child)(text)["input_ids"] == lens.encode(text)
+        assert open_lens(str(child), "cpu").encode(text) == lens.encode(text)
+
+
+def test_a_baked_folder_names_its_weights_so_that_a_flipped_bit_is_found(lens: Lens, tmp_path: Path) -> None:
+    child = bake(lens, pushes(lens).at(8), tmp_path / "baked", text=TEXT).folder
+    weights = child / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(BrokenCheckpoint, match="not those that its checkpoint"):
+        open_lens(str(child), "cpu")
 
 
 def test_steering_too_weak_to_be_seen_is_not_baked(lens: Lens, tmp_path: Path) -> None:
