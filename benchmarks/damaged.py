@@ -93,16 +93,16 @@ class _Child:
         self._pipe, theirs = self._context.Pipe()
         self._process = self._context.Process(target=_serve, args=(theirs, *self._asked), daemon=True)
         self._process.start()
-        assert self._pipe.poll(300), "the child did not start"
-        self._pipe.recv()
+        theirs.close()  # else its end would not be noticed
+        self._pipe.recv()  # an EOFError, should it not even start
 
     def judge(self, folder: Path, limit_s: float) -> tuple[str, str]:
-        self._pipe.send(folder)
         try:
+            self._pipe.send(folder)
             if self._pipe.poll(limit_s):
                 return self._pipe.recv()
             outcome = f"FAILED: no answer within {limit_s:g} s"
-        except EOFError:
+        except (EOFError, BrokenPipeError):
             outcome = "FAILED: the process died"
         self._process.kill()
         self._process.join()
