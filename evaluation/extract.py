@@ -257,6 +257,11 @@ class Extract:
         everything: tuple[Point, ...] = (*self.cells, *self.probes, *self.abilities)
         return {point.key: point for point in everything}
 
+    @property
+    def averages_seeds(self) -> bool:
+        """Whether some points are means over training seeds."""
+        return any(point.members for point in self.points.values())
+
     def point(self, key: str) -> Point:
         if key not in self.points:
             raise NoResults(f"{self.name} has no point {key[:80]!r}.")

@@ -80,7 +80,9 @@ def smile(extract: Extract, prompts: str, basis: Basis) -> Graph:
     cells = widest([cell for cell in on(extract, prompts) if doses_at(basis, cell)])
     lines = against_share(extract, cells, {cell.key: cell.plan for cell in cells})
     title = f"{TITLES['smile']} at equal {basis}, {prompts}"
-    return Graph("smile", title, SHARE_AXIS, TOXICITY_AXIS, panels("", lines), f"{note(extract, prompts)} {EACH}")
+    return Graph(
+        "smile", title, SHARE_AXIS, TOXICITY_AXIS, panels("", lines), f"{note(extract, prompts)}{each(extract)}"
+    )
 
 
 def frontier(extract: Extract, prompts: str, basis: Basis) -> Graph:
@@ -125,7 +127,12 @@ def probes(extract: Extract, prompts: str, basis: Basis) -> Graph:
         found += panels(f"probes {name}", lines, (points[0].majority, "always the larger class"))
     axis = "accuracy (share of held-out texts)"
     return Graph(
-        "probes", TITLES["probes"], SHARE_AXIS, axis, tuple(found), f"Bars: 95 % over held-out texts. {SEEDS} {EACH}"
+        "probes",
+        TITLES["probes"],
+        SHARE_AXIS,
+        axis,
+        tuple(found),
+        f"Bars: 95 % over held-out texts.{seeds(extract)}{each(extract)}",
     )
 
 
@@ -140,7 +147,12 @@ def abilities(extract: Extract, prompts: str, basis: Basis) -> Graph:
         found += panels(task, lines, (points[0].chance, "chance"), remark)
     axis = "accuracy (share of questions)"
     return Graph(
-        "abilities", TITLES["abilities"], SHARE_AXIS, axis, tuple(found), f"Bars: 95 % over questions. {SEEDS} {EACH}"
+        "abilities",
+        TITLES["abilities"],
+        SHARE_AXIS,
+        axis,
+        tuple(found),
+        f"Bars: 95 % over questions.{seeds(extract)}{each(extract)}",
     )
 
 
@@ -154,8 +166,6 @@ TITLES = {
     "probes": "Probe accuracy against toxic share",
     "abilities": "Multiple choice against toxic share",
 }
-SEEDS = "Training seeds are averaged, not resampled."
-EACH = "Small hollow marks show each seed."
 PALE = "Pale: the lines of the first panel."
 
 
@@ -249,8 +259,17 @@ def note(extract: Extract, prompts: str) -> str:
     return (
         f"{of['n']:,} prompts, {len(extract.seeds) * extract.n_samples} texts to each, temperature "
         f"{sampling['temperature']:g}, top-p {sampling['top_p']:g}, {sampling['max_tokens']} tokens; scorer "
-        f"{' '.join(extract.scorer)}. Bars: 95 % over prompts. {SEEDS}"
+        f"{' '.join(extract.scorer)}. Bars: 95 % over prompts.{seeds(extract)}"
     )
+
+
+def seeds(extract: Extract) -> str:
+    """What becomes of training seeds, where there are several."""
+    return " Training seeds are averaged, not resampled." * extract.averages_seeds
+
+
+def each(extract: Extract) -> str:
+    return " Small hollow marks show each seed." * extract.averages_seeds
 
 
 def unique(names: Iterable[str]) -> list[str]:

@@ -73,12 +73,12 @@ def page(found: Found, extract: Extract, pictures: str, size: str) -> str:
         ],
         in_short(extract, tested),
         ["## What was measured", "", about(extract) + dropped(found)],
-        statement_table(tested),
+        statement_table(tested, extract.averages_seeds),
         *(chapter(extract) for chapter in tables.BEFORE_PICTURES),
         tables.pictures_of(extract, pictures),
         *(chapter(extract) for chapter in tables.BEHIND_PICTURES),
         detection(found.others.get("detection", [])),
-        [LIMITS.format(seeds=SEVERAL if several_seeds(tested) else ONE)],
+        [LIMITS.format(seeds=SEVERAL if extract.averages_seeds else ONE)],
         commands(found, extract),
     ]
     return "\n\n".join("\n".join(lines).strip() for lines in chapters if lines) + "\n"
@@ -119,7 +119,7 @@ def in_short(extract: Extract, tested: Sequence[Finding]) -> list[str]:
     """How many statements the intervals carry, and what the largest of them is."""
     counts = Counter(one.verdict for one in tested if one.found)
     firm = Counter(one.verdict for one in tested if one.found and one.p_adjusted < 0.05)
-    n, seeds = counts.total(), several_seeds(tested)
+    n, seeds = counts.total(), extract.averages_seeds
     split = f"in {counts['seeds disagree']} the seeds disagree, " if seeds else ""
     few = f", and {counts['too few']} rest on fewer than {FEWEST} pairs, too few to say" if counts["too few"] else ""
     return [
@@ -132,11 +132,6 @@ def in_short(extract: Extract, tested: Sequence[Finding]) -> list[str]:
         "",
         *(f"- {sentence}" for sentence in [*themes(tested), *tables.kl_sentences(extract), *probe_sentences(extract)]),
     ]
-
-
-def several_seeds(tested: Sequence[Finding]) -> bool:
-    """Whether any difference is a mean over training seeds."""
-    return any(one.found and one.found.each for one in tested)
 
 
 def carried(seeds: bool) -> str:
@@ -164,7 +159,7 @@ MEANS = {
 }
 
 
-def statement_table(tested: Sequence[Finding]) -> list[str]:
+def statement_table(tested: Sequence[Finding], seeds: bool) -> list[str]:
     """Every statement with the paper's difference, ours, and what our interval carries."""
     rows = []
     for one in tested:
@@ -182,7 +177,7 @@ def statement_table(tested: Sequence[Finding]) -> list[str]:
             p_value(one.p_adjusted) if found else "",
             f"**{one.verdict}**" if one.verdict in ("agrees", "contradicts") else one.verdict,
         ])  # fmt: skip
-    n, seeds = sum(one.found is not None for one in tested), several_seeds(tested)
+    n = sum(one.found is not None for one in tested)
     disagree = (
         ' "seeds disagree": the interval lies on one side, a seed on the other; intervals are over prompts and say '
         "nothing of seeds."

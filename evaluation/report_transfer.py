@@ -97,24 +97,26 @@ def _gained(rows: Sequence[Row]) -> list[str]:
         return []
     gained = {name: ", ".join(f"{one.value:+.3f}" + "*" * one.apart for one in of) for name, of in found.items()}
     said = "; ".join(f"{name} {each}" for name, each in gained.items())
+    several = any(len(of) > 1 for of in found.values())
+    by_seed, every = (" by training seed" * several, " in every seed" * several)
     lines = [
-        f"What {percent(shares[-1])} % toxic training adds to the AUC of the best head against {percent(shares[0])} %, "
-        f"by training seed (*: the two intervals lie apart, so that the difference is carried): {said}. "
+        f"What {percent(shares[-1])} % toxic training adds to the AUC of the best head against {percent(shares[0])} %,"
+        f"{by_seed} (*: the two intervals lie apart, so that the difference is carried): {said}. "
         f"{_lost(found)}Rows hold no paired test of gains or losses, so one without a star may be there all the same."
     ]
     carried = [name for name, of in found.items() if name != STYLES and all(one.gained for one in of)]
     if STYLES not in found:
         return [*lines, ""]
     if not carried:
-        return [*lines, "", "On no set of toxic texts do the intervals of every seed carry a gain.", ""]
+        return [*lines, "", f"On no set of toxic texts do the intervals carry a gain{every}.", ""]
     also = all(one.gained for one in found[STYLES])
     meaning = (
-        "shows on two harmless styles too, in every seed: some or all of it may be manner, not toxicity"
+        f"shows on two harmless styles too{every}: some or all of it may be manner, not toxicity"
         if also
-        else "is not carried in every seed on two harmless styles"
+        else f"is not carried{every} on two harmless styles"
     )
     rest = [name for name in found if name not in (STYLES, *carried)]
-    others = f" On {', '.join(rest)} no gain is carried in every seed." if rest else ""
+    others = f" On {', '.join(rest)} no gain is carried{every}." if rest else ""
     return [*lines, "", f"What it adds on {', '.join(carried)} {meaning}.{others}", ""]
 
 

@@ -48,13 +48,17 @@ def about(extract: Extract) -> str:
     sets = "; ".join(f"{name}: {of['n']:,} ({of['digest'][:12]})" for name, of in extract.prompt_sets.items())
     sampling, text, seeds = extract.sampling, extract.cost_text, ", ".join(map(str, extract.seeds))
     cost = f" Cost is on {text['name']}, {text['n_tokens']:,} tokens, {EVERY_POSITION}." if text else ""
+    averaged = (
+        " Training seeds are averaged and shown side by side, not resampled, so how far other seeds would lie apart is "
+        "in no interval."
+    )
     return (
         f"Prompts: {sets}. Texts to each: {extract.n_samples} with each of the sampling seeds {seeds}; "
         f"temperature {sampling['temperature']:g}, top-p {sampling['top_p']:g}, {sampling['max_tokens']} tokens. "
         f"Scorer: {' '.join(extract.scorer)}.{cost} Intervals are 95 %: of toxicity over prompts, each drawn with all "
-        "its texts; of cost over windows of text; of probes over held-out texts. Training seeds are averaged and shown "
-        "side by side, not resampled, so how far other seeds would lie apart is in no interval. Beside each p stands "
-        "the one adjusted for all comparisons of the same question on the same prompt set (Holm 1979)."
+        f"its texts; of cost over windows of text; of probes over held-out texts.{averaged * extract.averages_seeds} "
+        "Beside each p stands the one adjusted for all comparisons of the same question on the same prompt set (Holm "
+        "1979)."
     )
 
 

@@ -15,6 +15,7 @@ from evaluation.commands.reproduce import reproduce
 from evaluation.commands.sweep import sweep as sweep_command
 from evaluation.compare import extract
 from evaluation.extract import Extract
+from evaluation.graphs import graph
 from evaluation.paper import PLANS, TABLE_1, TENTH, statements, verdict
 from evaluation.report import Finding, page, put_to_test
 from evaluation.report_tables import KL_MEANS, kl_sentences
@@ -122,12 +123,15 @@ def test_seeds_are_spoken_of_only_where_there_are_several(
     tmp_path: Path, paperlike: tuple[Extract, list[Finding], str]
 ) -> None:
     found = read([made.written(tmp_path, made.generations(as_in_the_paper, plans=ASKED, training_seeds=(0,)))])
-    text = page(found, extract(found, "demo"), "pictures", "small")
+    shown = extract(found, "demo")
+    text = page(found, shown, "pictures", "small")
     assert "training seed lie" not in text
+    assert "Training seeds are averaged" not in text + graph(shown, "smile").note
     assert "the 95 % interval lies on the paper's side" in text
     assert "the seeds disagree" not in text
     assert '"seeds disagree"' not in text
     assert "every training seed lie on the paper's side" in paperlike[2]
+    assert "Training seeds are averaged" in paperlike[2]
 
 
 def test_nothing_measured_is_no_verdict() -> None:
