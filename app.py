@@ -124,8 +124,8 @@ def build(bench: Bench, scoring: Scoring | None = None, shelf: Shelf = SHIPPED) 
     with gr.Blocks(title="Hormesis", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.HTML(_masthead(), js_on_load=THEME_SWITCH, apply_default_css=False)
         with gr.Tabs():
-            with gr.Tab("Steer", id="steer"):
-                steer = steering.panel.build(bench, page, scoring)
+            with gr.Tab("Steer", id="steer") as tab:
+                steer = steering.panel.build(bench, page, tab, scoring)
             with gr.Tab("Probes", id="probes") as tab:
                 probe = probes.panel.build(bench, tab)
             with gr.Tab("Tokens", id="tokens") as tab:
@@ -157,15 +157,12 @@ def built_in_scoring() -> Scoring:
 def _masthead() -> str:
     return (
         f'<header class="masthead"><h1>Hormesis</h1><p>{html.escape(TAGLINE)}</p>'
-        '<button type="button" data-theme-switch>Light or dark</button></header>'
+        '<button type="button" data-theme-switch><span>Light</span> or <span>dark</span></button></header>'
     )
 
 
-THEME_SWITCH = """
-element.addEventListener("click", (event) => {
-  if (event.target.closest("[data-theme-switch]")) document.body.classList.toggle("dark");
-});
-"""
+THEME_SWITCH = (Path(__file__).parent / "lens" / "theme.js").read_text()
+"""Light or dark, as it was left."""
 
 
 def _status(bench: Bench) -> str:

@@ -113,9 +113,14 @@ def dose(extract: Extract, prompts: str, basis: Basis) -> Graph:
                 Line(title, tuple(sorted(map(_dosed, with_plain(group, method)), key=_x)))
                 for title, group in by_checkpoint(cells).items()
             ]
-            found += panels(f"{method}, in {METHODS[method.partition(':')[0]].unit}", lines)
+            found += panels(dose_title(method), lines)
     title = f"{TITLES['dose']}, {prompts}"
     return Graph("dose", title, "strength (unit: see title)", TOXICITY_AXIS, tuple(found), note(extract, prompts))
+
+
+def dose_title(method: str) -> str:
+    """A method with the unit of its strength."""
+    return f"{method} ({METHODS[method.partition(':')[0]].unit})"
 
 
 def probes(extract: Extract, prompts: str, basis: Basis) -> Graph:

@@ -91,10 +91,11 @@ def _number(point: Point | None, first: bool) -> str:
     if point is None:
         return ""
     digits = _digits(point)
+    value, ends, says = f"{point.value.value:{digits}}", point.value.ends(digits), html.escape(point.in_words())
     return (
         f'<button type="button" data-point="{html.escape(point.key)}" tabindex="{0 if first else -1}" '
-        f'aria-pressed="false" aria-label="{html.escape(point.in_words())}">'
-        f"<b>{point.value.value:{digits}}</b><small>{point.value.ends(digits)}</small></button>"
+        f'aria-pressed="false" data-says="{says}" aria-label="{says}, shown as {value} {ends}">'
+        f"<b>{value}</b><small>{ends}</small></button>"  # a voice command may name what is seen
     )
 
 

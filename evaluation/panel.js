@@ -20,7 +20,7 @@ function middle(point) {
 }
 
 function read(point) {
-  document.querySelector(".picture .readout").textContent = point.getAttribute("aria-label");
+  document.querySelector(".picture .readout").textContent = point.dataset.says ?? point.getAttribute("aria-label");
 }
 
 function open(point) {

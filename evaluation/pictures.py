@@ -22,6 +22,8 @@ DARK = ("#58b0ee", "#ff8a4c", "#2fc79b", "#e79cc5", "#f2bd4a", "#8fd0f5", "#b79a
 MARKERS = "osD^vPX*"
 WIDTH, PANEL_HEIGHT = 7.0, 3.6
 """Inches; at 100 dots per inch as wide as the page's column."""
+REMARK_LETTERS = 78
+"""Of a remark, in a line as wide as the figure."""
 STYLE = {
     "svg.fonttype": "none",  # letters stay letters: they can be read aloud, searched and recoloured
     "font.size": 9,
@@ -79,7 +81,7 @@ def draw(graph: Graph) -> Any:
     looks = {label: i for i, label in enumerate(dict.fromkeys(line.label for p in graph.panels for line in p.lines))}
     drawn: set[str] = set()
     for place, panel in zip(axes, graph.panels, strict=False):
-        _panel(place, panel, looks, drawn)
+        _panel(place, panel, looks, drawn, fill(panel.remark, REMARK_LETTERS // columns))
     for place in list(axes)[len(graph.panels) :]:
         place.set_visible(False)
     figure.supylabel(graph.y_axis, fontsize=9)
@@ -88,14 +90,14 @@ def draw(graph: Graph) -> Any:
     return figure
 
 
-def _panel(axes: Any, panel: Panel, looks: dict[str, int], drawn: set[str]) -> None:
-    axes.set_title(panel.title)
+def _panel(axes: Any, panel: Panel, looks: dict[str, int], drawn: set[str], remark: str) -> None:
+    axes.set_title(panel.title, pad=8 + 8 * (1 + remark.count("\n")) if remark else None)
+    if remark:  # between title and axes: inside, it would lie on intervals
+        axes.annotate(remark, (0.5, 1), (0, 3), "axes fraction", "offset points", ha="center", fontsize=6.5)
     if panel.level:
         value, name = panel.level
         axes.axhline(value, color=FAINT, linestyle="--", linewidth=1)
         axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7)
-    if panel.remark:
-        axes.annotate(panel.remark, (0.02, 0.97), xycoords="axes fraction", va="top", fontsize=7.5)
     for line in panel.behind:
         axes.plot([mark.x for mark in line.marks], [mark.y.value for mark in line.marks], color=FAINT, linewidth=1)
     step = _step(panel)

@@ -70,7 +70,7 @@ def _said() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_a_sentence(error):
+        if not is_a_sentence(error):
             raise
         # the browser shows the message as HTML, and it may quote what somebody typed
         raise gr.Error(
@@ -78,7 +78,7 @@ def _said() -> Iterator[None]:
         ) from error
 
 
-def _is_a_sentence(error: Exception) -> bool:
+def is_a_sentence(error: Exception) -> bool:
     """Whether somebody wrote the message for people: our own classes, and the built-in ones that we raise."""
     ours = type(error).__module__.split(".")[0] in OURS
     plain = isinstance(error, ValueError | LookupError | OSError)
@@ -137,7 +137,7 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
-        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_800",
         button_primary_text_color="#ffffff",
         button_secondary_background_fill="*background_fill_primary",
         button_secondary_background_fill_dark="*background_fill_primary",

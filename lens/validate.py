@@ -35,7 +35,7 @@ def long_text(value: object, what: str, most: int) -> str:
 def number(value: object, what: str, low: float, high: float) -> float:
     """A finite number within bounds that the controls keep too."""
     if not _is_number(value) or not low <= value <= high:  # type: ignore[operator]  # NaN is in no range
-        raise Refused(f"{_opening(what)} should be a number from {low:g} to {high:g}; got {_shown(value)}.")
+        raise Refused(f"{_opening(what)} should be a number from {low:g} to {high:g}; {_found(value)}.")
     return float(value)  # type: ignore[arg-type]
 
 
@@ -52,7 +52,7 @@ def whole(value: object, what: str, low: int, high: int) -> int:
 def one_of(value: object, what: str, choices: Sequence[str]) -> str:
     """One of a short list."""
     if not isinstance(value, str) or value not in choices:
-        raise Refused(f"{_opening(what)} should be one of {', '.join(choices)}; got {_shown(value)}.")
+        raise Refused(f"{_opening(what)} should be one of {', '.join(choices)}; {_found(value)}.")
     return value
 
 
@@ -67,6 +67,11 @@ def _has_unseen(text: str, but: str = "") -> bool:
 
 def _opening(what: str) -> str:
     return f"{what[:1].upper()}{what[1:]}"
+
+
+def _found(value: object) -> str:
+    """What came instead, as the end of a sentence."""
+    return "it is empty" if value is None or value == "" else f"got {_shown(value)}"
 
 
 def _shown(value: object) -> str:

@@ -3,7 +3,7 @@
 const cell = (event) => event.target.closest("button[data-head]");
 
 function read(button) {
-  button.closest("figure").querySelector(".readout").textContent = button.getAttribute("aria-label");
+  button.closest("figure").querySelector(".readout").textContent = button.dataset.says;
 }
 
 function walk(table, row, column) {

@@ -78,11 +78,12 @@ def _button(head: Head, cell: Cell, scale: Scale, diverging: bool) -> str:
     share = scale.share(cell.value)
     strength, side = (abs(2 * share - 1), "more" if share >= 0.5 else "less") if diverging else (share, "more")
     classes = f"{side} muted" if cell.muted else side
+    says, shown = f"{head}, {html.escape(cell.says)}", html.escape(cell.short)
     return (
         f'<button type="button" class="{classes}" style="--t:{strength:.3f}" data-head="{head}" '
         f'data-row="{head.layer}" data-column="{head.index}" tabindex="{0 if head == Head(0, 0) else -1}" '
-        f'aria-label="{head}, {html.escape(cell.says)}">'
-        f'<span aria-hidden="true">{html.escape(cell.short)}</span></button>'
+        f'data-says="{says}" aria-label="{says}, shown as {shown}">'  # a voice command may name what is seen
+        f'<span aria-hidden="true">{shown}</span></button>'
     )
 
 

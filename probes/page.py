@@ -117,7 +117,7 @@ def head_card(head: Head, sides: Sequence[tuple[ProbeSet, ToxicEnd]], mask: Mask
         + sentence(
             f"The tokens are those whose output rows lie nearest to the {toxic} end of the head's direction (mean of "
             "one class minus mean of the other), sent through the head's output matrix and the final norm. "
-            "Words of the list are marked."
+            "Words of the list are marked; stars hide them, and pieces of them."
         )
         + "</section>"
     )
@@ -153,7 +153,7 @@ def token_sides(sides: Sequence[tuple[ProbeSet, ToxicEnd]], mask: Mask) -> str:
         + sentence(
             "A small vocabulary holds most words of the list only in pieces, and pieces are not counted. The rank AUC "
             "looks at all tokens: how often a word of the list lies nearer to that end than another token does; 0.5 is "
-            "chance."
+            "chance. Stars hide words of the list and pieces of them."
         )
     )
 

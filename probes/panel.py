@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,13 +14,23 @@ from lens.validate import one_of
 from probes import page
 from probes.headmap import KEYS
 from probes.heatmap import HeadHistogram
-from probes.views import FORMATS, find, fit_missing, head_card, maps_to_save, names_of_sets, written
+from probes.views import (
+    FORMATS,
+    find,
+    fit_missing,
+    fitting_set,
+    head_card,
+    maps_to_save,
+    names_of_sets,
+    written,
+)
 
 NO_MAP = "nothing yet"
 SAVES = (*map(str.upper, FORMATS), "Histogram")
 """The chosen map in each format, and all heads of what is shown."""
 CHECKED_BY_US: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
 """Gradio would hold what comes in against the menus as they were laid out, and refuse it in words of its own."""
+INTO_VIEW = Path(__file__).with_name("card.js").read_text()
 QUIET: dict[str, Any] = {**CHECKED_BY_US, "show_progress": "hidden"}
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": DEVICE_QUEUE, "concurrency_limit": 1}
 
@@ -26,8 +38,8 @@ ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": DEVICE_QUEUE, "concurrency_li
 def build(bench: Bench, tab: gr.Tab) -> Menus:
     """Lay out the tab; gives its menus of checkpoints."""
     with gr.Row():
-        chosen = menus(bench, *least_and_most_toxic(bench.catalogue))
-        name = probe_menu(bench)
+        pair = least_and_most_toxic(bench.catalogue)
+        chosen, name = menus(bench, *pair), probe_menu(bench, pair)
     notice = gr.HTML("", apply_default_css=False, elem_id="probes-notice")
     fit = gr.Button("Fit probes now, on the built-in texts", visible=False, variant="primary", elem_id="fit")
     drawn = gr.HTML("", js_on_load=KEYS.read_text(), apply_default_css=False, elem_id="maps")
@@ -39,13 +51,14 @@ def build(bench: Bench, tab: gr.Tab) -> Menus:
             )
             for label in SAVES
         ]
-    card = gr.HTML("", apply_default_css=False, elem_id="head")
+    card = gr.HTML("", js_on_load=INTO_VIEW, apply_default_css=False, elem_id="head")
     spread = gr.HTML("", apply_default_css=False, elem_id="histogram")
     masked = gr.Checkbox(True, label="Hide slurs and insults behind stars", container=False)
     opened = gr.State("")
 
     @in_a_sentence
     def show(a: str, b: str, name: str) -> tuple[Any, ...]:
+        name = fitting_set(bench, [a, b], name)
         found, missing = find(bench, [a, b], name)
         sets = list(found.values())
         choices = maps_to_save(sets)
@@ -58,6 +71,7 @@ def build(bench: Bench, tab: gr.Tab) -> Menus:
             gr.update(visible=bool(sets)),
             gr.update(choices=list(choices) or [NO_MAP], value=next(reversed(choices), NO_MAP)),
             "",
+            gr.update(choices=names_of_sets(bench), value=name),
             *drawing(),
         )
 
@@ -90,8 +104,8 @@ def build(bench: Bench, tab: gr.Tab) -> Menus:
         return head_card(bench, [a, b], name, head, masked) if head else gr.skip()
 
     asked = [chosen.a, chosen.b, name]
-    sight = [notice, fit, drawn, spread, card, save, which, opened, *files]
-    for trigger in (tab.select, chosen.a.change, chosen.b.change, name.change):
+    sight = [notice, fit, drawn, spread, card, save, which, opened, name, *files]
+    for trigger in (tab.select, chosen.a.change, chosen.b.change, name.input):
         trigger(show, asked, sight, **QUIET).success(export, [*asked, which], files, **QUIET)
     which.input(drawing, None, files, **QUIET).success(export, [*asked, which], files, **QUIET)
     fitted = fit.click(fit_now, asked[:2], name, show_progress_on=notice, **CHECKED_BY_US, **ONE_AT_A_TIME)
@@ -102,9 +116,8 @@ def build(bench: Bench, tab: gr.Tab) -> Menus:
     return chosen
 
 
-def probe_menu(bench: Bench) -> gr.Dropdown:
+def probe_menu(bench: Bench, chosen: Sequence[str | None]) -> gr.Dropdown:
     """The menu of probe sets: those that any checkpoint has, and the built-in one."""
     names = names_of_sets(bench)
-    return gr.Dropdown(
-        names, value="toxigen" if "toxigen" in names else names[0], label="Probes fitted on", min_width=140
-    )
+    usual = "toxigen" if "toxigen" in names else names[0]
+    return gr.Dropdown(names, value=fitting_set(bench, chosen, usual), label="Probes fitted on", min_width=140)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 
 from lens.bench import NOBODY, Bench
@@ -27,6 +28,29 @@ HEAD_TOKENS = 30
 
 def names_of_sets(bench: Bench) -> list[str]:
     return sorted({"builtin", *(name for checkpoint in bench.catalogue.values() for name in saved(checkpoint))})
+
+
+def fitting_set(bench: Bench, names: Sequence[str | None], wanted: str) -> str:
+    """The wanted probe set if the chosen checkpoints have it, else one that they have, else one that can be fitted."""
+    chosen = [usable_sets(bench, name) for name in names if name not in (None, NOBODY)]
+    for group in (chosen, chosen[:1]):
+        common = [name for name in names_of_sets(bench) if group and all(name in sets for sets in group)]
+        if wanted in common:
+            return wanted
+        if common:
+            return "toxigen" if "toxigen" in common else common[0]
+    return "builtin"
+
+
+def usable_sets(bench: Bench, name: str) -> list[str]:
+    """The probe sets of a checkpoint that can be opened and belong to its weights."""
+    checkpoint = bench.checkpoint(name)
+    found = []
+    for probes in saved(checkpoint):
+        with suppress(NoProbes, StaleProbes, BrokenProbes):
+            ProbeSet.load(checkpoint, probes)
+            found.append(probes)
+    return found
 
 
 def find(bench: Bench, names: Sequence[str], probes: str) -> tuple[dict[str, ProbeSet], list[str]]:

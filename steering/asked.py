@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -98,6 +100,16 @@ def asked(bench: Bench, *, a: Any, b: Any, prompt: Any, method: Any, strength: A
             seed=seeded,
         ),
     )
+
+
+def digest(given: Mapping[str, Any]) -> str:
+    """A short digest of what was asked, equal to the one that runs.js makes of the controls: FNV-1a over UTF-16."""
+    values = [int(one) if isinstance(one, float) and one.is_integer() else one for one in given.values()]
+    as_json = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    found = 2166136261
+    for unit in memoryview(as_json.encode("utf-16-le", "surrogatepass")).cast("H"):
+        found = ((found ^ unit) * 16777619) & 0xFFFFFFFF
+    return str(found)
 
 
 def heads_of(value: Any) -> int | str | None:

@@ -20,5 +20,10 @@ document.addEventListener("keyup", (event) => {
 });
 
 // the number beside the label only shows the value: entering and leaving it should not start anything
-const number = document.querySelector('#strength input[type="number"]');
-if (number) Object.assign(number, { readOnly: true, tabIndex: -1 });
+function settle() {
+  const number = document.querySelector('#strength input[type="number"]');
+  if (number && !number.readOnly) Object.assign(number, { readOnly: true, tabIndex: -1 });
+}
+
+settle();
+new MutationObserver(settle).observe(document.querySelector("#first") ?? document.body, { childList: true, subtree: true });

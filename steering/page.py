@@ -57,16 +57,18 @@ class Picture:
     prompt: str
     pairs: tuple[Pair, ...]
     strength: str
-    """In words, as it stands over the steered text."""
+    """Method and strength in words, as they stand over the steered text."""
     receipt: str = ""
     """As HTML; comes with the first token."""
     scored_by: str = ""
     """Who gave the texts their scores; without a name no score is shown."""
+    made_with: str = ""
+    """The digest of the controls that asked for it."""
 
     def to_html(self, mask: Mask) -> str:
         """All pairs; the beginning that plain and steered text share is pale."""
         shown = "".join(_pair(self, pair, mask) for pair in self.pairs)
-        return f'<div class="runs">{shown}</div>'
+        return f'<div class="runs" data-asked="{html.escape(self.made_with)}">{shown}</div>'
 
 
 def _pair(picture: Picture, pair: Pair, mask: Mask) -> str:
@@ -76,7 +78,7 @@ def _pair(picture: Picture, pair: Pair, mask: Mask) -> str:
     return (
         f'<section aria-label="{html.escape(pair.name)}"><h2>{html.escape(pair.name)}{about}</h2><div class="pair">'
         f"{_run('plain', 'Plain', plain, cut, parted, pair.plain, by)}"
-        f"{_run('steered', f'Steered, {picture.strength}', steered, cut, parted, pair.steered, by)}</div></section>"
+        f"{_run('steered', f'Steered by {picture.strength}', steered, cut, parted, pair.steered, by)}</div></section>"
     )
 
 
@@ -186,13 +188,18 @@ def _in_order(edit: str) -> list[int]:
     return [int(number) for number in edit.removeprefix("L").split("H")]
 
 
+def problem(words: str) -> str:
+    """What did not work, where the texts would stand."""
+    return f'<p class="problem" role="alert"><b>That did not work.</b> {html.escape(words)}</p>'
+
+
 def marks(scale: Slider) -> str:
     """The marks under the strength slider, as buttons at their places."""
     return (
-        '<div class="marks">'
+        '<div class="marks" role="group" aria-label="Set the strength">'
         + "".join(
-            f'<button type="button" data-strength="{value:g}" style="left:{value / scale.most:.2%}" '
-            f'aria-label="Set the strength to {value:g}: {word}"><b>{value:g}</b>{word}</button>'
+            f'<button type="button" data-strength="{value:g}" style="left:{value / scale.most:.2%}">'
+            f"<b>{value:g}</b> {word}</button>"
             for value, word in scale.marks
         )
         + "</div>"

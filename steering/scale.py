@@ -16,6 +16,11 @@ def reaching(slider: Slider, strength: float) -> Slider:
     return replace(slider, most=max(slider.most, math.ceil(strength)), step=float(f"1e{last_digit}"))
 
 
+def title(plan: Plan, strength: float, target: str) -> str:
+    """What stands over a steered text: the method, and how strong it is."""
+    return f"{plan.rule.name}, {said(plan, strength, target)}"
+
+
 def said(plan: Plan, strength: float, target: str) -> str:
     """A strength as it stands over a text; `target` is the class that positive strengths lead to."""
     if not strength and not plan.site:

@@ -22,7 +22,7 @@ from steering.methods.fitting import fit
 from steering.methods.table import METHODS
 from steering.notes import ending_note
 from steering.page import Pair, Picture, Scoring, Written, receipts
-from steering.scale import said
+from steering.scale import title
 from steering.store import NoFit
 
 REDRAW_SECONDS = 0.06
@@ -65,7 +65,7 @@ def grow(
     bench: Bench, run: Asked, sign: Event, on_progress: OnProgress, scoring: Scoring | None = None
 ) -> Iterator[Picture]:
     """The run's pictures as its texts grow, a few a second; the last one when all is written or stopped."""
-    drawn, steps, strength = 0.0, list[Step | None](), said(run.plan, run.strength, _target(run))
+    drawn, steps, strength = 0.0, list[Step | None](), title(run.plan, run.strength, _target(run))
     with bench.pool.lenses(run.checkpoints) as lenses:
         fitted = [fitted_to(lens, run, until(sign, on_progress)) for lens in lenses]
         prefixes = [steering.prefix for steering in fitted]

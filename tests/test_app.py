@@ -22,10 +22,13 @@ import app
 import steering.__main__
 from lens.bench import Bench
 from lens.panel import in_a_sentence
-from lens.validate import Refused, number, whole
+from lens.validate import Refused, number, one_of, whole
 from probes import TextSet, builtin
 from probes.views import set_name
 from steering import Plan, fit
+from steering.asked import MOST_SEED
+from steering.panel import next_seed
+from steering.recent import Recent
 from steering.runs import Runs
 
 GIVEN = {"masked": True, "a": "tiny-a", "b": "", "prompt": "The people next door are", "method": "iti", "strength": 8,
@@ -89,6 +92,50 @@ def test_the_same_seed_gives_the_same_words_and_strength_changes_only_the_steere
     weak, strong = generate(client, strength=4), generate(client, strength=16)
     assert weak[0] == strong[0]
     assert weak[1] != strong[1]
+
+
+def test_every_input_of_the_api_has_a_default_and_its_own_example_runs(client: Client) -> None:
+    described = client.view_api(return_format="dict", print_info=False)["named_endpoints"]["/generate"]
+    assert all(one["parameter_has_default"] for one in described["parameters"])
+    shown, _, command = client.predict(prompt="The garden", a="tiny-a", probes="builtin", api_name="/generate")
+    assert "The garden" in html.unescape(command)
+    assert len(texts(shown)) == 2
+    example = {
+        one["parameter_name"]: one["parameter_default"] if one["parameter_has_default"] else one["example_input"]
+        for one in described["parameters"]
+    }
+    shown, _, _ = client.predict(**{**example, "a": "tiny-a", "probes": "builtin"}, api_name="/generate")
+    assert len(texts(shown)) == 2
+
+
+def test_a_session_keeps_numbers_and_words_and_nothing_else(bench: Bench) -> None:
+    page = app.build(bench)
+    states = [block for block in page.blocks.values() if isinstance(block, gr.State)]
+    assert [type(state.value) for state in states] == [int, int, str]  # two tickets, and the head that is open
+    kept = {state._id for state in states}
+    writers = {call.fn.__name__ for call in page.fns.values() if kept & {block._id for block in call.outputs}}
+    assert writers == {"ask", "calibrated", "open_head", "show"}
+
+
+def test_what_a_visitor_saw_is_kept_for_a_few_and_forgotten_with_the_page() -> None:
+    recent: Recent[str] = Recent(most=2)
+    for session in ("a", "b", "a", "c"):
+        recent.keep(session, f"seen by {session}")
+    assert [recent.get(session) for session in "abc"] == ["seen by a", None, "seen by c"]
+    recent.forget("a")
+    assert recent.get("a") is None
+
+
+def test_another_seed_is_the_next_one() -> None:
+    assert [next_seed(seed) for seed in (0, 7, MOST_SEED, None, -3, "x")] == [1, 8, 0, 0, 0, 0]
+
+
+def test_an_empty_field_is_called_empty() -> None:
+    for value in (None, ""):
+        with pytest.raises(Refused, match="The seed should be a number from 0 to 9; it is empty"):
+            whole(value, "the seed", 0, 9)
+        with pytest.raises(Refused, match="The method should be one of a, b; it is empty"):
+            one_of(value, "the method", ["a", "b"])
 
 
 def test_two_checkpoints_are_shown_side_by_side(client: Client) -> None:

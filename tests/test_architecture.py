@@ -14,7 +14,12 @@ HOMES = {
     "transformer_lens": {"lens/model.py"},
     "olmo": {*(f"training/{name}.py" for name in ("recipe", "config", "build", "trainer", "export")), ABILITY},
     "olmo_data": {ABILITY},
-    "gradio": {"app.py", "probes/tokens_panel.py", *(f"{name}/panel.py" for name in ORDER[:4])},
+    "gradio": {
+        "app.py",
+        "probes/tokens_panel.py",
+        "steering/desk_panel.py",
+        *(f"{name}/panel.py" for name in ORDER[:4]),
+    },
     "fastapi": {"app.py"},
     "starlette": {
         "app.py",

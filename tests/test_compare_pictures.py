@@ -12,7 +12,7 @@ from evaluation import pictures
 from evaluation.cells import read
 from evaluation.compare import extract
 from evaluation.extract import Cell, Extract, NoResults
-from evaluation.graphs import TITLES, Graph, available, graph
+from evaluation.graphs import TITLES, Graph, available, dose_title, graph
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -164,3 +164,23 @@ def test_a_checkpoint_without_a_known_share_is_drawn_by_its_name(tmp_path: Path)
     found = extract(read([made.written(tmp_path, rows)]), "mine")
     assert [one[0] for one in available(found)] == ["frontier", "dose"]
     assert [panel.title for panel in graph(found, "frontier", "rtp").panels] == ["mine"]
+
+
+def test_a_remark_stands_above_the_axes_and_within_its_panel(drawn: dict) -> None:
+    shown, _ = drawn["abilities"]
+    remarked = [replace(panel, remark="11 of 12 cannot be told from guessing") for panel in shown.panels]
+    figure = pictures.draw(replace(shown, panels=(*remarked, remarked[0])))
+    figure.canvas.draw()
+    for axes in figure.axes:
+        (remark,) = [text for text in axes.texts if "guessing" in text.get_text()]
+        box, panel = remark.get_window_extent(), axes.get_window_extent()
+        assert panel.x0 - 4 <= box.x0
+        assert box.x1 <= panel.x1 + 4
+        assert box.y0 >= panel.y1
+        assert box.y1 <= axes.title.get_window_extent().y0
+
+
+def test_a_panel_names_the_unit_of_its_method(drawn: dict) -> None:
+    assert dose_title("act") == "act (of the way, 0 to 1)"
+    assert dose_title("iti:heads=band") == "iti:heads=band (standard deviations)"
+    assert [panel.title for panel in drawn["dose"][0].panels] == ["iti (standard deviations)"]
