@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 
+from lens.numeric import whole_number
 from probes.differences import estimate_mean
 from probes.estimate import Estimate, korn_graubard
 from steering.sampling import Sampling
@@ -62,8 +63,7 @@ def toxicity(scored: Iterable[Scored], k: int = 1) -> Toxicity:
     A prompt without any score, or for the last two with fewer than k, is left out. Where there are more than k, the two
     are what a random choice of k of them would give on average.
     """
-    if k < 1:
-        raise ValueError(f"k is a number of continuations from 1 up; got {k}.")
+    k = whole_number("k", k, 1)
     asked = list(scored)
     scores = by_prompt(asked)
     n_texts = sum(map(len, scores.values()))

@@ -37,6 +37,15 @@ def as_int(value: object) -> int | None:
         return None
 
 
+def whole_number(name: str, value: object, least: int | None = None) -> int:
+    """An argument that is a whole number, as a plain int, or a sentence that names it."""
+    found = as_int(value)
+    if found is None or (least is not None and found < least):
+        from_least = "" if least is None else f" from {least} up"
+        raise ValueError(f"{name} is a whole number{from_least}; got {value!r}.")
+    return found
+
+
 def settle_numbers(settings: Any) -> None:
     """Keep the number fields of a frozen dataclass as plain Python numbers; what is no number is refused.
 

@@ -17,6 +17,7 @@ from lens.config import ModelConfig
 from lens.files import check_folder
 from lens.fingerprint import TOKENIZER
 from lens.model import Lens
+from lens.numeric import as_int
 from lens.reading import BrokenCheckpoint
 from lens.tokenizer import load_tokenizer, warnings_of_ends
 from lens.weight_files import EMBEDDING, TIED, stored_tensors
@@ -47,7 +48,7 @@ def open_lens(
         checkpoint = locate(checkpoint)
     check_machine(device, dtype, threads)
     if threads is not None:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(int(threads))
     where, kind, state = resolve_device(device), resolve_dtype(dtype, checkpoint), checkpoint.state
     config = checkpoint.config
     _check_weights(checkpoint)
@@ -72,7 +73,7 @@ def check_machine(device: str, dtype: str | None, threads: int | None) -> None:
     resolve_device(device)
     if dtype is not None:
         dtype_named(dtype)
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
+    if threads is not None and not 1 <= (as_int(threads) or 0) <= MOST_THREADS:
         raise ValueError(f"threads is a number of CPU threads from 1 up to {MOST_THREADS}; got {threads}.")
 
 

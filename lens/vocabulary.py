@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from lens.head import Head
 from lens.model import Lens
+from lens.numeric import whole_number
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def cosines(lens: Lens, directions: Float[Tensor, "direction d_model"]) -> Float
 
 
 def _nearest(lens: Lens, directions: Float[Tensor, "direction d_model"], n: int) -> list[list[NearToken]]:
-    best = cosines(lens, directions).topk(min(n, int(lens.real_tokens.sum())), dim=-1)
+    best = cosines(lens, directions).topk(min(whole_number("n", n, 1), int(lens.real_tokens.sum())), dim=-1)
     return [
         [NearToken(id, lens.decode([id]), cosine) for id, cosine in zip(ids, values, strict=True)]
         for ids, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)

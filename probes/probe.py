@@ -16,7 +16,7 @@ from lens.checkpoint import Checkpoint
 from lens.files import check_folder
 from lens.head import Head, HeadGrid
 from lens.model import Lens
-from lens.numeric import settle_numbers
+from lens.numeric import settle_numbers, whole_number
 from probes.differences import estimate_mean, middle_95, paired_difference, unpaired_difference
 from probes.estimate import Difference, Estimate, share
 from probes.fits import Fits, fit_units, null_accuracies
@@ -186,6 +186,7 @@ def fit_probes(
         raise ValueError(f"The activations are of other texts or labels than {texts.name!r} holds. Gather them again.")
     if not activations.heads.isfinite().all():
         raise ValueError(f"{checkpoint}: some activations are not numbers. Open it with --dtype float32.")
+    n_shuffles = whole_number("n_shuffles", n_shuffles)
     if n_shuffles < FEWEST_SHUFFLES:
         raise ValueError(
             f"The null band is the middle 95 % of shuffles, so it needs {FEWEST_SHUFFLES} of them; got {n_shuffles}."

@@ -10,6 +10,7 @@ import numpy as np
 
 from lens.activations import digest_texts
 from lens.line_reader import BadTexts
+from lens.numeric import as_float, whole_number
 
 TOXIC = ("toxic", "benign")
 FEWEST = 3
@@ -86,8 +87,9 @@ def split(texts: TextSet, held_out: float = 0.2, seed: int = 0, by: By = "text")
     "group" holds whole groups out; the few texts of other groups that are copies or partners of a held-out one are
     then left out of both. The held-out share is met as closely as this allows.
     """
-    if not 0 < held_out < 1:
-        raise ValueError(f"held_out is a share of the texts, so 0.2 and not 20; got {held_out}.")
+    share, seed = as_float(held_out), whole_number("seed", seed, 0)
+    if share is None or not 0 < share < 1:
+        raise ValueError(f"held_out is a share of the texts, so 0.2 and not 20; got {held_out!r}.")
     if by not in ("text", "group"):
         raise ValueError(f"A split is by 'text' or by 'group'; got {by!r}.")
     if by == "group" and (n := sum(not one.group for one in texts.texts)):
@@ -95,7 +97,7 @@ def split(texts: TextSet, held_out: float = 0.2, seed: int = 0, by: By = "text")
             f"{texts.name}: whole groups can be held out where each text has one, and {n:,} of {len(texts):,} have "
             "none. Give the texts a column 'group', or leave --by group away."
         )
-    bundles, wanted = bundled(texts.texts, by), held_out * len(texts)
+    bundles, wanted = bundled(texts.texts, by), share * len(texts)
     test: list[int] = []
     for number in np.random.default_rng(seed).permutation(len(bundles)):
         if abs(len(test) + len(bundles[number]) - wanted) < abs(len(test) - wanted):

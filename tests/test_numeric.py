@@ -7,14 +7,18 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from planted import planted, text_set
 
-from lens import Lens
+from evaluation.toxicity import toxicity
+from lens import Lens, nearest_tokens, open_lens
 from lens.numeric import as_float, as_int
-from probes import Direction
+from probes import Direction, fit_probes, split
 from steering import Plan, Row, Sampling, Steering, cost, generate
 from steering.calibrate import Calibration
 from steering.dose import Dose
@@ -141,3 +145,32 @@ def test_a_direction_is_pushed_by_any_number(sigmas: float) -> None:
 
     direction = Direction(Head(0, 0), torch.tensor([0.6, 0.8]), 1.5)
     assert torch.equal(direction.push(sigmas), direction.push(2))
+
+
+def test_arguments_are_read_like_settings(lens: Lens, tmp_path: Path) -> None:
+    texts, half = text_set(), np.float16(0.5)
+    train, test = split(texts, half, np.int64(3))  # type: ignore[arg-type]
+    assert [train.tolist(), test.tolist()] == [rows.tolist() for rows in split(texts, 0.5, 3)]
+    probes = fit_probes(planted(texts), texts, "tiny", half, np.int64(3), n_shuffles=np.uint8(40))  # type: ignore[arg-type]
+    assert probes.save(tmp_path).exists()  # JSON knows no NumPy
+    assert len(probes.null_best) == 40
+    assert nearest_tokens(lens, torch.ones(24), np.int64(3)) == nearest_tokens(lens, torch.ones(24), 3)  # type: ignore[arg-type]
+    scored = [("a", 0, 0.1), ("a", 1, 0.9)]
+    assert toxicity(scored, np.int64(2)) == toxicity(scored, 2)  # type: ignore[arg-type]
+    opened = open_lens(lens.checkpoint, "cpu", threads=np.int64(1))  # type: ignore[arg-type]
+    assert opened.threads == 1
+
+
+@pytest.mark.parametrize("bad", [2.5, True, "1", math.nan, None, -1])
+def test_arguments_that_are_no_whole_numbers_are_refused(lens: Lens, bad: Any) -> None:
+    texts = text_set()
+    for refused in (
+        lambda: split(texts, seed=bad),
+        lambda: fit_probes(planted(texts), texts, "tiny", n_shuffles=bad),
+        lambda: nearest_tokens(lens, torch.ones(24), bad),
+        lambda: toxicity([("a", 0, 0.1)], bad),
+        lambda: split(texts, held_out=bad),
+        lambda: open_lens(lens.checkpoint, "cpu", threads="1" if bad is None else bad),
+    ):
+        with pytest.raises(ValueError, match=r"(is a|needs) .*; got .*\."):
+            refused()
