@@ -11,8 +11,11 @@ INTERFACE = re.compile(rb"<script>window\.gradio_api_info = .*?</script>", re.DO
 """What can be called, with the names of all checkpoints."""
 
 
+FAILED = json.dumps({"error": "The function failed on these inputs. The server's own log says why.", "visible": True})
+
+
 def call_answer(send: Send) -> Send:
-    """A function's sentence about what it was given is no fault of the server's, though Gradio answers 500."""
+    """A function that fails on what it was given is answered 422 with a sentence, where Gradio answers 500."""
     start: list[Message] = []
 
     async def pass_on(message: Message) -> None:
@@ -20,8 +23,12 @@ def call_answer(send: Send) -> Send:
             start.append(message)
             return
         if start:
-            begun = start.pop()
-            await send({**begun, "status": 422} if says_why(message.get("body", b"")) else begun)
+            body = message.get("body", b"")
+            said = body if says_why(body) else FAILED.encode()
+            headers = [header for header in start[0]["headers"] if header[0].lower() != b"content-length"]
+            length = (b"content-length", str(len(said)).encode())
+            await send({**start.pop(), "status": 422, "headers": [*headers, length]})
+            message = {"type": "http.response.body", "body": said}
         await send(message)
 
     return pass_on
