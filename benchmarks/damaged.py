@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
 from benchmarks.damages import DAMAGES
 from lens import BrokenCheckpoint, Catalogue, Checkpoint, open_lens, write_atomically
+from lens.terminal import run_function
 from probes import ProbeSet, saved
 
 ROOT = Path(__file__).parent.parent
@@ -197,4 +197,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_function(main, "What is printed above was measured; nothing else is kept.")

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from lens.check import check_checkpoint
+from lens.opening import check_machine
 from lens.terminal import Command, run_command
 
 Checkpoints = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT ...")]
@@ -24,6 +25,7 @@ def check(
         dtype: float32 or bfloat16; float32 for small models unless told.
         threads: CPU threads.
     """
+    check_machine(device, dtype, threads)
     if not checkpoints:
         raise ValueError("Name at least one checkpoint, such as demo-10 or a folder.")
     wrong = []

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import app
 import evaluation.__main__
+import lens.__main__
 import probes.__main__
 import steering.__main__
 import training.__main__
@@ -20,7 +22,7 @@ from lens.errors import is_for_people, sentence_of
 from lens.terminal import Command, command_line, run_command
 
 ROOT = Path(__file__).parent.parent
-MAINS = [probes.__main__, steering.__main__, evaluation.__main__, training.__main__]
+MAINS = [lens.__main__, probes.__main__, steering.__main__, evaluation.__main__, training.__main__]
 VERBS = [(main, verb) for main in MAINS for verb in main.COMMANDS]
 PLAN = ["-m", "training", "plan", "--recipe", "nano"]
 """A command that prints some kilobytes and opens nothing."""
@@ -136,6 +138,15 @@ def test_every_help_is_shown_in_a_narrow_ascii_terminal(
         main.main()
     assert ending.value.code == 0
     assert "--help" in shown(stream)
+
+
+@pytest.mark.parametrize("columns", ["10", "120"])
+def test_so_is_the_help_of_the_page(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    stream = terminal(monkeypatch, "ascii")
+    with pytest.raises(SystemExit, match="0"), command_line("Nothing."):
+        app.tyro.cli(app.Settings, args=["--help"])
+    assert "Serve the Hormesis page." in shown(stream)
 
 
 @pytest.mark.parametrize(("encoding", "expected"), [("ascii", "- x 'caf?' ? ..."), ("latin-1", "- × 'café' ? ...")])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import evaluation.__main__
+import lens.__main__
 import probes.__main__
 import steering.__main__
 import training.__main__
@@ -104,6 +105,7 @@ def test_a_checkpoint_that_cannot_keep_a_fit_is_refused_before_its_texts_are_rea
 
 
 MACHINES = {
+    "check": (lens.__main__, "check", "--device", "cuda:99"),
     "probes fit": (probes.__main__, "fit", "--device", "cuda:99"),
     "probes tokens": (probes.__main__, "tokens", "--device", "cuda:99"),
     "generate": (steering.__main__, "generate", "nowhere", "--device", "cuda:99"),
