@@ -125,3 +125,14 @@ WEIGHTS = tuple(field.name for field in fields(BuiltinScorer))
 def first_of(lengths: np.ndarray) -> np.ndarray:
     """Where each of some stretches begins, one after the other."""
     return np.cumsum(lengths) - lengths
+
+
+def is_scorer(path: Path) -> bool:
+    """Whether a file is one that `BuiltinScorer.save` wrote, of whatever version."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return {*file.keys()} == {*WEIGHTS} and "version" in (file.metadata() or {})
+    except SafetensorError:
+        return False

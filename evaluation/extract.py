@@ -34,6 +34,7 @@ from typing import Any
 
 from evaluation import as_json
 from lens.files import write_atomically
+from lens.own_output import has_keys
 from probes.estimate import Estimate
 from steering.cost import EVERY_POSITION
 
@@ -228,6 +229,11 @@ class Sample:
 
 
 Point = Cell | Probed | Able
+
+
+def is_extract(path: Path) -> bool:
+    """Whether a file is one that `Extract.write` wrote."""
+    return has_keys(path, "format", "scorer", "cells", "comparisons")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from typing import IO, Any
 from lens import write_atomically
 
 ROWS, ASKED, MADE_WITH = "rows.jsonl", "sweep.json", "made_with"
+BEGINNING = b'{"kind": "'
+"""Of every row."""
 Row = dict[str, Any]
 
 
@@ -53,7 +55,13 @@ class Results:
     def asked(self) -> Row:
         """What the sweep in this folder was asked, and what it was made with; empty where there was none."""
         path = self.folder / ASKED
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        try:
+            found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        except ValueError as error:
+            raise OtherSweep(f"{path} is no description of a sweep: {error}. Give another folder.") from error
+        if not isinstance(found, dict):
+            raise OtherSweep(f"{path} is no description of a sweep of ours. Give another folder.")
+        return found
 
     def describe(self, asked: Mapping[str, Any], made_with: Row | None = None) -> None:
         """Say what will be measured here and with what, or see that it is what this folder holds.
@@ -109,9 +117,25 @@ class Results:
             raise InUse(
                 f"Another process writes to {self.folder}/. Wait for its end, or give another folder with --out."
             ) from error
-        file.truncate(_whole_bytes(self.folder / ROWS))
-        self._file, self._done = file, self.done()
+        try:
+            end = _whole_bytes(self.folder / ROWS)
+            _check_torn(self.folder / ROWS, end)
+            self._done = self.done()
+        except ValueError:
+            file.close()
+            raise
+        file.truncate(end)
+        self._file = file
         return file
+
+
+def _check_torn(path: Path, end: int) -> None:
+    """Refuse a file whose last line nobody ended and that no writer of ours can have left so."""
+    with path.open("rb") as file:
+        file.seek(end)
+        torn = file.read(len(BEGINNING))
+    if not BEGINNING.startswith(torn):
+        raise OtherSweep(f"{path} does not end with a measurement of ours. Give another folder with --out.")
 
 
 def _whole_bytes(path: Path) -> int:
@@ -134,7 +158,8 @@ def _row(path: Path, number: int, line: bytes) -> Row:
         row["kind"], row["unit"], row["plan"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path}:{number} is no measurement of ours. Remove this line; the same command measures it again."
+            f"{path}:{number} is no measurement of ours. Give another folder, or remove this line: the same command "
+            "measures it again."
         ) from error
     return row
 

@@ -13,12 +13,14 @@ import tyro
 from lens import Head, find, open_lens, write_atomically
 from lens.files import check_file, check_folder
 from lens.opening import check_machine, locate
+from lens.own_output import check_own
 from lens.terminal import Command, run_command
+from probes.figure import is_figure
 from probes.heatmap import HeadHistogram, Heatmap
 from probes.lexicon import Lexicon, mask
 from probes.move import move_fingerprints
-from probes.probe import N_SHUFFLES, ProbeSet, compare, probe_checkpoint
-from probes.store import saved
+from probes.probe import N_SHUFFLES, ProbeSet, compare, probe_checkpoint, probes_name
+from probes.store import check_same_texts, saved
 from probes.text_files import open_texts
 from probes.texts import By, split
 from probes.tokens import ToxicEnd, head_tokens, layer_tokens
@@ -40,6 +42,7 @@ def fit(
     device: str = "auto",
     dtype: str | None = None,
     threads: int | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Fit a probe to every head and layer of each checkpoint, and save them beside it.
 
@@ -56,6 +59,7 @@ def fit(
         device: auto, cpu, cuda or mps.
         dtype: float32 or bfloat16; float32 for small models unless told.
         threads: CPU threads.
+        overwrite: Replace probes of that name that were fitted to other texts.
     """
     check_machine(device, dtype, threads)
     opened = [locate(name) for name in some(checkpoints)]
@@ -63,13 +67,15 @@ def fit(
         check_folder(checkpoint.folder / "probes")
     text_set = open_texts(texts, rule, name, classes)
     split(text_set, held_out, seed, by)  # what cannot be split is refused before anything is read
+    for checkpoint in opened:
+        check_same_texts(checkpoint.folder, probes_name(text_set, by), text_set.digest, overwrite)
     print(f"{text_set.name}: {len(text_set):,} texts, larger class {text_set.majority:.3f} ({text_set.rule})")
     if text_set.remark:
         print(text_set.remark)
     done = []
     for checkpoint in opened:
         lens, started = open_lens(checkpoint, device=device, dtype=dtype, threads=threads), time.monotonic()
-        done.append(probe_checkpoint(lens, text_set, held_out, seed, by, shuffles, progress))
+        done.append(probe_checkpoint(lens, text_set, held_out, seed, by, shuffles, progress, overwrite))
         print(f"\r{summary(done[-1])}\n  {time.monotonic() - started:.0f} s on {lens.device}")
     if len(done) > 1:
         print(compared(done))
@@ -120,7 +126,9 @@ def tokens(
         print(spelled(lens.checkpoint.name, end, str if unmasked else partial(mask, lexicon=listed)))
 
 
-def draw(checkpoints: Checkpoints, /, out: Path, probes: str = "toxigen", histogram: bool = False) -> None:
+def draw(
+    checkpoints: Checkpoints, /, out: Path, probes: str = "toxigen", histogram: bool = False, overwrite: bool = False
+) -> None:
     """Draw the accuracy of every head of one checkpoint, or what a second one has more.
 
     Args:
@@ -128,6 +136,7 @@ def draw(checkpoints: Checkpoints, /, out: Path, probes: str = "toxigen", histog
         out: File to write: .png, .svg, .csv or .json.
         probes: The probe set to show.
         histogram: All heads against chance instead of the map (.png or .svg).
+        overwrite: Replace a file that is no map of ours.
     """
     if len(some(checkpoints)) > 2:
         raise ValueError(f"A map shows one checkpoint, or the difference of two; got {len(checkpoints)}.")
@@ -135,6 +144,7 @@ def draw(checkpoints: Checkpoints, /, out: Path, probes: str = "toxigen", histog
     if out.suffix not in kinds:
         raise ValueError(f"{out} should end in {', '.join(kinds[:-1])} or {kinds[-1]}.")
     check_file(out)
+    check_own(out, is_figure, overwrite)
     sets = [ProbeSet.load(find(name), probes) for name in checkpoints]
     picture: HeadHistogram | Heatmap
     if histogram:

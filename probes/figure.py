@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from textwrap import fill
 from typing import Any
 
@@ -33,6 +34,12 @@ def provenance(sets: Sequence[ProbeSet]) -> dict[str, Any]:
         "majority": first.majority,
         "null_band": [probes.null_band for probes in sets],
     }
+
+
+def is_figure(path: Path) -> bool:
+    """Whether a file is a picture or a table of ours, in any format: its provenance stands in it as plain text."""
+    content = path.read_bytes()
+    return b"probe_set" in content and b"texts_digest" in content
 
 
 def small_print(figure: Any, about: Mapping[str, Any], hatched: bool) -> None:

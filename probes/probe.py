@@ -25,6 +25,7 @@ from probes.store import (
     BrokenProbes,
     NoProbes,
     StaleProbes,
+    check_same_texts,
     cure,
     explain_stale,
     packed,
@@ -203,7 +204,7 @@ def fit_probes(
     null = null_accuracies(states, labels, train, test, n_shuffles, np.random.default_rng(seed), device)
     positives = float(labels[test].double().mean())
     return ProbeSet(
-        name=texts.name + (BY_GROUP if by == "group" else ""),
+        name=probes_name(texts, by),
         checkpoint=checkpoint,
         fingerprint=activations.fingerprint,
         texts_digest=activations.texts_digest,
@@ -236,8 +237,13 @@ def probe_checkpoint(
     by: By = "text",
     n_shuffles: int = N_SHUFFLES,
     on_progress: Callable[[str, int, int], None] | None = None,
+    overwrite: bool = False,
 ) -> ProbeSet:
-    """Gather, fit and save beside the checkpoint; `on_progress` hears (what is being done, done, in all)."""
+    """Gather, fit and save beside the checkpoint; `on_progress` hears (what is being done, done, in all).
+
+    Probes of that name on other texts stay where they are unless `overwrite` says otherwise.
+    """
+    check_same_texts(lens.checkpoint.folder, probes_name(texts, by), texts.digest, overwrite)
 
     def stage(name: str) -> OnProgress | None:
         return (lambda done, total: on_progress(name, done, total)) if on_progress else None
@@ -253,6 +259,11 @@ def probe_checkpoint(
     )
     found.save(lens.checkpoint.folder)
     return found
+
+
+def probes_name(texts: TextSet, by: By) -> str:
+    """What probes on these texts are called."""
+    return texts.name + (BY_GROUP if by == "group" else "")
 
 
 @dataclass(frozen=True)

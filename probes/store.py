@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lens.checkpoint import Checkpoint
 from lens.files import write_atomically
+from lens.own_output import check_own
 from lens.reading import parse_json, plain_status
 from probes.fits import Fits
 
@@ -40,6 +41,17 @@ def path_of(folder: Path, name: str) -> Path:
 def saved(checkpoint: Checkpoint) -> list[str]:
     """Names of the probe sets beside a checkpoint."""
     return sorted(path.stem for path in (checkpoint.folder / "probes").glob("*.json"))
+
+
+def check_same_texts(folder: Path, name: str, texts_digest: str, overwrite: bool) -> None:
+    """Refuse to replace probes that were fitted to other texts; the same ones may be fitted anew."""
+    path = path_of(folder, name)
+    check_own(
+        [path if path.exists() else path.with_suffix(".safetensors")],
+        lambda _: json.loads(path.read_text(encoding="utf-8"))["texts_digest"] == texts_digest,
+        overwrite,
+        "They are probes on other texts or labels, or damaged: give --name, or --overwrite to replace them.",
+    )
 
 
 def cure(checkpoint: Checkpoint, name: str) -> str:

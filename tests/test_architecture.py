@@ -43,7 +43,7 @@ HOMES = {
 }
 SHARED = {
     *("lens.checkpoint", "lens.files", "lens.numeric", "lens.terminal"),
-    *("lens.archive", "lens.line_reader", "lens.table_reader"),
+    *("lens.archive", "lens.line_reader", "lens.own_output", "lens.table_reader"),
 }
 """What training takes from the lens: the checkpoint it writes, files, how commands end, and the reader of texts."""
 FILES = [ROOT / "app.py", *sorted(path for name in [*ORDER, "training"] for path in (ROOT / name).rglob("*.py"))]

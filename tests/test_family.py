@@ -93,6 +93,36 @@ def test_a_family_is_trained_exported_and_then_left_alone(sources: tuple[Source,
         run(faster, Crew(), lines.append)
 
 
+@pytest.mark.parametrize("card", [None, "{}", "[]", "no JSON", '{"mix": null}', '{"mix": {"seed": 0}, "name": "else"}'])
+def test_a_folder_that_training_did_not_make_is_refused_before_anything_is_read(
+    sources: tuple[Source, Source], tmp_path: Path, card: str | None
+) -> None:
+    """The name of a checkpoint to be may be that of somebody's folder, with or without a card of its own."""
+    toy, theirs = family(sources, tmp_path), tmp_path / "out" / "toy-25"
+    theirs.mkdir(parents=True)
+    Member(toy, 0.25, 0).done  # noqa: B018  # an empty folder is nobody's
+    (theirs / "thesis.txt").write_text("years of work")
+    if card is not None:
+        (theirs / "checkpoint.json").write_text(card)
+    with pytest.raises(RunChanged, match=r"toy-25 is there already, .*[Gg]ive another --name or --out"):
+        run(toy, Crew(), lambda line: None)
+    assert (theirs / "thesis.txt").read_text() == "years of work"
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "family.json"])
+def test_a_folder_for_work_that_is_somebody_elses_is_refused(
+    sources: tuple[Source, Source], tmp_path: Path, name: str
+) -> None:
+    """A family of that name would learn nothing and take their vocabulary for its own."""
+    toy = family(sources, tmp_path)
+    toy.folder.mkdir(parents=True)
+    (toy.folder / name).write_text('{"version": "1.0"}')
+    with pytest.raises(RunChanged, match=r"runs/toy is there already, and training did not make it"):
+        run(toy, Crew(), lambda line: None)
+    assert [path.name for path in toy.folder.iterdir()] == [name]
+
+
 def prepared(toy: Family) -> bytes:
     """Prepare all members; the vocabulary that they share."""
     prepare(toy, toy.members(), lambda line: None)

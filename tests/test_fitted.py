@@ -55,7 +55,7 @@ def test_a_receipt_tells_apart_what_sigma_was_measured_on(lens: Lens, tmp_path: 
     own, plan = copied(lens, tmp_path / "own"), P("iti", heads=3, sigma_from="others")
     before = fit(plan, own).fitted_on
     assert before != fit(replace(plan, sigma_from=None), own).fitted_on
-    probe_checkpoint(own, TextSet("others", builtin().texts[:30]))
+    probe_checkpoint(own, TextSet("others", builtin().texts[:30]), overwrite=True)
     assert fit(plan, own).fitted_on != before
 
 

@@ -60,6 +60,32 @@ def test_kept_steps_become_checkpoints_of_their_own(trained: Path, tmp_path: Pat
         export(made(tmp_path / "early", 2), tmp_path)
 
 
+@pytest.mark.parametrize("card", [None, "{}", "family", "mix"])
+def test_an_export_replaces_no_folder_but_its_own(trained: Path, tmp_path: Path, card: str | None) -> None:
+    """Not somebody's folder of that name, and not a checkpoint of another family that is called the same."""
+    theirs = tmp_path / "tiny-10"
+    if card in ("family", "mix"):
+        known = json.loads((export(trained, tmp_path) / "checkpoint.json").read_text())
+        (theirs / "checkpoint.json").write_text(json.dumps(known | {card: {"clean_tokens": 3}}))
+    else:
+        theirs.mkdir()
+        (theirs / ("thesis.txt" if card is None else "checkpoint.json")).write_text(card or "years of work")
+    before = {path.name: path.read_bytes() for path in theirs.iterdir()}
+    with pytest.raises(ExportError, match=r"tiny-10 is there already, and it was not exported from this run"):
+        export(trained, tmp_path)
+    assert {path.name: path.read_bytes() for path in theirs.iterdir()} == before
+
+
+def test_an_export_again_keeps_what_else_lies_there(trained: Path, tmp_path: Path) -> None:
+    folder = export(trained, tmp_path, 8)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "model-00001-of-00002.safetensors").write_text("of an export in two files")
+    assert export(trained, tmp_path, 8) == folder
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert not (folder / "model-00001-of-00002.safetensors").exists()
+    assert Checkpoint.open(folder).card["step"] == 8
+
+
 @pytest.mark.parametrize("kind", ["probes", "steering"])
 def test_an_export_again_keeps_what_was_fitted_meanwhile(trained: Path, tmp_path: Path, kind: str) -> None:
     fitted = export(trained, tmp_path, 8) / kind / "mine.json"

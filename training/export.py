@@ -1,8 +1,10 @@
 """A trained OLMo becomes a plain Hugging Face folder with a card, and only if both models say the same."""
 
+import contextlib
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,6 +19,7 @@ from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
 from lens.checkpoint import CARD, Checkpoint
 from lens.files import check_folder, flush_folder, write_atomically
+from lens.own_output import is_free
 from training import mix
 from training.card import card
 from training.recipe import Recipe, model_config
@@ -26,6 +29,10 @@ from training.tokens import sha256
 
 TOLERANCE = 1e-5
 CHUNKS_COMPARED = 4
+RUN = ("name", "family", "toxic_share", "seed", "recipe", "precision", "mix")
+"""What of a card tells a run from another."""
+SHARDED = re.compile(r"model-\d+-of-\d+\.safetensors|model\.safetensors\.index\.json")
+"""Weights of an earlier export that had too many for one file."""
 
 
 class ExportError(ValueError):
@@ -46,6 +53,8 @@ def export(run: Path, out: Path, step: int | None = None) -> Path:
         there = ", ".join(map(str, found))
         raise ExportError(f"{run} holds no whole step {step}. Steps there: {there}. Keep more: --keep-every N.")
     step = max(found) if step is None else step
+    details = card(run, step)
+    _check_own(out / details["name"], details)
     tokenizer = Tokenizer.from_file(str(run.parent / "tokenizer.json"))
     trained = _trained(found[step], settings.recipe, tokenizer)
     exported = to_hugging_face(trained, settings.recipe, tokenizer)
@@ -59,7 +68,7 @@ def export(run: Path, out: Path, step: int | None = None) -> Path:
     before = {name: loss(exported, chunks) for name, chunks in texts.items()}
     rounded = exported.to(torch.bfloat16).float()
     after = {name: loss(rounded, chunks) for name, chunks in texts.items()}
-    details = card(run, step) | {
+    details |= {
         "nats_per_token": {name: {"float32": before[name], "bfloat16": after[name]} for name in texts},
         "largest_logit_difference": difference,
     }
@@ -170,6 +179,26 @@ def _difference(trained: OLMo, exported: OlmoForCausalLM, chunks: np.ndarray) ->
     return (theirs - exported(ids).logits).abs().max().item(), theirs.abs().max().item()
 
 
+def _check_own(folder: Path, details: Mapping[str, Any]) -> None:
+    """Refuse to replace a folder whose card does not say that it was exported from this very run."""
+    if is_free(folder):
+        return
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        there, ours = json.loads((folder / CARD).read_text(encoding="utf-8")), json.loads(json.dumps(details))
+        if all(there[key] == ours[key] for key in RUN):
+            return
+    raise ExportError(
+        f"{folder} is there already, and it was not exported from this run. Give another --out, or move that folder."
+    )
+
+
+def _bring_along(folder: Path, aside: Path) -> None:
+    """What lies beside an earlier export stays: probes and fits name their weights, and the rest is not ours."""
+    for path in folder.iterdir():
+        if not (aside / path.name).exists() and not SHARDED.fullmatch(path.name):
+            (shutil.copytree if path.is_dir() else shutil.copy2)(path, aside / path.name)
+
+
 def _write(model: OlmoForCausalLM, tokenizer: Tokenizer, details: Mapping[str, Any], folder: Path) -> Path:
     """Fill a folder beside and rename it; the card is written last."""
     aside = folder.with_name(f".{folder.name}.part")
@@ -188,10 +217,8 @@ def _write(model: OlmoForCausalLM, tokenizer: Tokenizer, details: Mapping[str, A
         file.chmod(0o644)  # transformers keeps weights to their owner; a server may run as somebody else
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
-    for fitted in ("probes", "steering"):  # they name the weights they belong to, and are refused if those are others
-        if (folder / fitted).is_dir():
-            shutil.copytree(folder / fitted, aside / fitted)
-    if folder.exists():
+    if folder.is_dir():
+        _bring_along(folder, aside)
         shutil.rmtree(folder)
     os.replace(aside, folder)
     flush_folder(folder.parent)

@@ -1,5 +1,6 @@
 """A family before it is trained: its texts tokenised once, each member's mix in a folder of its own."""
 
+import contextlib
 import json
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from tokenizers import Tokenizer
 
 from lens.files import check_folder, write_atomically
 from lens.numeric import settle_numbers
+from lens.own_output import has_keys, is_free
 from training import mix
 from training.corpus import Source
 from training.prepare import Preparation
@@ -116,14 +118,20 @@ class Member:
 
     @property
     def done(self) -> bool:
-        """Whether the checkpoint is there; one that was made in another way is refused."""
-        card = self.out / "checkpoint.json"
-        if not card.exists():
+        """Whether the checkpoint is there; what was made in another way, or by somebody else, is refused."""
+        if is_free(self.out):
             return False
-        made = json.loads(card.read_text())
-        made |= made["mix"] | (made["mix"].get("preparation", {}).get("toxic") or {})
+        try:
+            made = json.loads((self.out / "checkpoint.json").read_text(encoding="utf-8"))
+            made |= made["mix"] | (made["mix"].get("preparation", {}).get("toxic") or {})
+            own = {"family": self.family.name, "toxic_share": self.toxic_share, "seed": self.seed}
+            other = [f"{key} {made[key]}" for key in own if made[key] != own[key]]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise RunChanged(
+                f"{self.out} is there already, and training did not make it. Give another --name or --out, or move it."
+            ) from error
         asked = self.family.settings
-        if other := [f"{key} {made[key]}" for key in asked if made.get(key, asked[key]) != asked[key]]:
+        if other := [*other, *(f"{key} {made[key]}" for key in asked if made.get(key, asked[key]) != asked[key])]:
             raise RunChanged(f"{self.out} is there already, with {' and '.join(other)}. Give another --name or --out.")
         return True
 
@@ -163,7 +171,7 @@ def prepare(family: Family, members: Sequence[Member], say: Say) -> None:
 def _agree(family: Family) -> None:
     """Refuse texts or settings other than those of the family's runs; as long as it has none, they may change."""
     record, now = family.folder / "family.json", family.settings | family.texts
-    before = json.loads(record.read_text()) if record.exists() else now
+    before = _known(record) or now
     changed = [f"{key}: {before.get(key)} → {now.get(key)}" for key in before | now if before.get(key) != now.get(key)]
     if changed and any(family.folder.glob("*/run.json")):
         more = f"; {len(changed) - 5} more" if len(changed) > 5 else ""
@@ -174,6 +182,18 @@ def _agree(family: Family) -> None:
     if changed:
         (family.folder / "tokenizer.json").unlink(missing_ok=True)  # it was learnt from what it was before
     write_atomically(record, json.dumps(now, indent=1))
+
+
+def _known(record: Path) -> dict[str, Any]:
+    """What is said of a family whose folder is there; the folder of somebody else is refused."""
+    if not record.exists() and not (record.parent / "tokenizer.json").exists():
+        return {}
+    with contextlib.suppress(OSError, ValueError):
+        if has_keys(record, "recipe"):
+            return json.loads(record.read_text(encoding="utf-8"))
+    raise RunChanged(
+        f"{record.parent} is there already, and training did not make it. Give another --name or --work, or move it."
+    )
 
 
 def family_tokenizer(family: Family, say: Say) -> Tokenizer:

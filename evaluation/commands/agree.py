@@ -16,6 +16,7 @@ import tyro
 from evaluation.agree import agreement, picture
 from evaluation.scorer import AT_ONCE, batches, missing_scores, open_scorer
 from lens.files import check_folder, write_atomically
+from lens.own_output import check_own, has_keys
 from lens.table_reader import Placed, number, open_table, text
 from lens.terminal import progress
 
@@ -31,6 +32,7 @@ def agree(
     out: Path = Path("agreement"),
     field: str = "text",
     cache: str | None = None,
+    overwrite: bool = False,
 ) -> None:
     """How two scorers relate on the same texts: correlations, AUCs, where the first's scores lie on the second's scale.
 
@@ -40,11 +42,12 @@ def agree(
         first: A scorer as in `score`, or "column:NAME": scores that the file itself holds, such as old Perspective's.
         second: Another.
         texts: A .jsonl or .csv file (also .gz), or "-": JSON lines from standard input.
-        out: The folder to write to, its older files replaced.
+        out: The folder to write to; what this command wrote there before is replaced.
         field: The column that holds the text; a dot leads inside an object: continuation.text.
         cache: The file that keeps scores; none: keep them nowhere. Default: in your cache folder.
     """
     check_folder(out)
+    check_own(files_in(out), lambda _: has_keys(out / "agree.json", "first", "second", "steps"), overwrite)
     one, one_scores, one_missing = scores_of(first, field, cache)
     other, other_scores, other_missing = scores_of(second, field, cache)
     a: list[float | None] = []
@@ -64,6 +67,11 @@ def agree(
     write_atomically(out / "agree.md", f"{found}\n")
     write_atomically(out / "agree.json", json.dumps(asdict(found), ensure_ascii=False, indent=1) + "\n")
     print(f"{found}\n\n{out}/{{agree.json,agree.md,agree.png,agree.svg}}")
+
+
+def files_in(folder: Path) -> list[Path]:
+    """What the command writes."""
+    return [folder / f"agree.{kind}" for kind in ("json", "md", "png", "svg")]
 
 
 def scores_of(spec: str, field: str, cache: str | None) -> tuple[str, Scores, Counter[str]]:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from evaluation.builtin_scorer import BuiltinScorer
+from evaluation.builtin_scorer import BuiltinScorer, is_scorer
 from evaluation.fit_scorer import Settings, baseline, fit
 from evaluation.scored_texts import comments, judged, prompts_and_continuations, split
 from evaluation.scorer_page import HeldOut, Judged, page
 from lens import write_atomically
 from lens.files import check_file
+from lens.own_output import check_own, is_page_of
 
 
 def fit_scorer(
@@ -26,6 +27,7 @@ def fit_scorer(
     speed: Path | None = None,
     seed: int = 0,
     measure_only: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Fit the built-in scorer to texts with Perspective scores, some held out to measure it on; about a minute.
 
@@ -39,9 +41,17 @@ def fit_scorer(
         speed: What python -m benchmarks.scorer --json wrote, for the page.
         seed: Of the split, the first weights and the order of the texts.
         measure_only: Leave the scorer in --out as it is and write its page: other machines fit other weights.
+        overwrite: Replace files that this command did not write.
     """
     for path in (out, *([markdown] if markdown else [])):
         check_file(path)
+    check_own(out, is_scorer, overwrite or measure_only)
+    check_own(
+        [markdown] if markdown else [],
+        lambda path: is_page_of(path, "evaluation fit-scorer"),
+        overwrite,
+        "Give another --markdown, or --overwrite to replace it.",
+    )
     texts = [one for path in rtp for one in prompts_and_continuations(path)]
     texts += [one for path in scored_comments for one in comments(path)]
     held_out = split(texts, seed)
