@@ -287,6 +287,8 @@ def serve(settings: Settings) -> None:
     check_machine(settings.device, settings.dtype, settings.threads)
     check_catalogue(folder := beside_program(settings.checkpoints))
     results = settings.results.absolute()
+    if settings.results != Settings.results and not results.is_dir():
+        raise ValueError(f"{settings.results} is no folder. --results holds what python -m evaluation compare wrote.")
     if folder != settings.checkpoints:  # started elsewhere: the page still speaks of checkpoints/, and of no whole path
         os.chdir(folder.parent)
     if REMOVED:

@@ -32,7 +32,13 @@ def text_sha(text: str) -> str:
 
 def default_cache() -> Path:
     """Where scores are kept unless told otherwise: hormesis/scores.sqlite in the user's cache folder (XDG)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hormesis" / "scores.sqlite"
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:  # no HOME, and a user without a name
+        raise BrokenCache(
+            "There is no home folder to keep scores in. Name a file (--cache FILE), or keep none (--cache none)."
+        ) from error
+    return folder / "hormesis" / "scores.sqlite"
 
 
 class ScoreCache:

@@ -170,7 +170,9 @@ def _silence_broken_streams() -> None:
 def _is_command() -> bool:
     """Whether this process was started as a command of ours: `python -m PACKAGE`, or `python app.py`."""
     place = len(sys.orig_argv) - len(sys.argv)
-    program = Path(sys.orig_argv[place]) if sys.argv else Path()
+    if not 0 < place < len(sys.orig_argv):  # somebody else's program, which changed its words
+        return False
+    program = Path(sys.orig_argv[place])
     if sys.orig_argv[place - 1] == "-m":
         return str(program).split(".")[0] in PACKAGES
     with suppress(OSError):

@@ -89,6 +89,7 @@ def run(client: Client, given: dict[str, object]) -> None:
     ("words", "sentence"),
     [
         (["--checkpoints", "nowhere"], "nowhere does not exist. Give the folder that your checkpoints lie in, or make"),
+        (["--results", "nowhere"], "nowhere is no folder. --results holds what python -m evaluation compare wrote."),
         (["--device", "cuda:77"], "There is no device 'cuda:77' for torch here."),
         (["--threads", "0"], "threads is a number of CPU threads from 1 up to 1024; got 0."),
         (["--dtype", "int8"], "'int8' is no dtype of ours."),

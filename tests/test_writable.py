@@ -12,7 +12,7 @@ import lens.__main__
 import probes.__main__
 import steering.__main__
 import training.__main__
-from evaluation.cache import BrokenCache, ScoreCache
+from evaluation.cache import BrokenCache, ScoreCache, default_cache
 from lens.files import NotWritable, check_file, check_folder
 from lens.opening import locate
 
@@ -131,6 +131,10 @@ def test_a_device_that_is_not_here_is_refused_before_anything_is_opened(name: st
 def test_scores_and_downloads_that_cannot_be_kept_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BrokenCache, match=r"Scores cannot be kept in .*: Not a directory\. .* \(--cache none\)\."):
         ScoreCache(file / "cache" / "scores.sqlite", "a", "1")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", classmethod(lambda cls: Path("~nobody-of-that-name").expanduser()))
+    with pytest.raises(BrokenCache, match="There is no home folder to keep scores in"):
+        default_cache()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(file / "hub"))
     with pytest.raises(NotWritable, match=r"hub \(HF_HOME\), cannot be written to: Not a directory"):
         locate("nobody/nothing")
