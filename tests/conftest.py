@@ -30,6 +30,12 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return f"{len(val)} bytes" if isinstance(val, bytes) else None
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Refuse a name with an address in it, which no two workers share."""
+    if " at 0x" in item.nodeid:
+        raise pytest.UsageError(f"{item.nodeid} is named by an address in memory; give its parameters ids.")
+
+
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE, so that any text can be written, with an end of text and a padding token."""
     tokenizer = Tokenizer(models.BPE())

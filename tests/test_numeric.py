@@ -87,7 +87,7 @@ def test_settings_keep_plain_numbers(of: Callable[..., object], name: str, plain
         *((lambda **layers: Plan("caa", **layers), {"layers": value}) for value in ([2.5], [True], "12", 2, [-1], {1})),
         *((lambda **sample: Row("T", **sample), {"sample": value}) for value in (0.0, True, "0")),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )  # fmt: skip
 def test_other_settings_are_refused_with_a_sentence(of: Callable[..., object], bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=rf"^{next(iter(bad))} is .*; got .*\.$"):
