@@ -149,8 +149,8 @@ class Bench:
             gc.freeze()  # what stays, libraries above all, is not searched again for what could go: 3 % of a sweep
             if self._lens.fingerprint != subject.fingerprint:
                 raise OtherVersion(
-                    f"The weights of {subject.folder} have changed since the sweep was planned. Start it again, with "
-                    "another --out."
+                    f"Weights, config or tokenizer of {subject.folder} have changed since the sweep was planned. Start "
+                    "it again, with another --out."
                 )
         return self._lens
 

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
+from conftest import N_TOKENS, write_tiny_olmo
+from safetensors.torch import load_file, save_file
 
 from benchmarks import roads
 from benchmarks.random_models import random_iti
@@ -24,12 +25,14 @@ SIZE = Size("float32", rows=(2,), n_tokens=12, repeats=2, threads=1)
 
 
 @pytest.fixture(scope="module")
-def endless(tiny_checkpoint: Checkpoint) -> Lens:
-    """The tiny model, which ends no text and writes no row that belongs to no token."""
-    lens = open_lens(tiny_checkpoint, device="cpu", dtype="float32", threads=1)
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Lens:
+    """A tiny model which ends no text and writes no row that belongs to no token."""
+    folder = write_tiny_olmo(tmp_path_factory.mktemp("endless") / "tiny")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.embed_tokens.weight"][N_TOKENS:] = 0
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    lens = open_lens(Checkpoint.open(folder), device="cpu", dtype="float32", threads=1)
     lens.end_tokens, lens.model.generation_config.eos_token_id = frozenset(), None
-    with torch.no_grad():
-        lens.W_U[~lens.real_tokens] = 0
     return lens
 
 
