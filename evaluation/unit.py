@@ -56,13 +56,15 @@ class Subject:
     """What checkpoints have in common that differ in toxic share and seed alone."""
     training_seed: int | None
     dtype: str
+    end_tokens: tuple[int, ...]
+    """Any of them ends a text."""
 
     @classmethod
     def of(cls, found: Checkpoint, dtype: str | None = None) -> Subject:
         """`dtype`: a number format by name, by default the one the checkpoint opens in."""
         family, numbers = str(found.card.get("family") or found.name), str(resolve_dtype(dtype, found))
         about = found.name, found.fingerprint, found.toxic_share, family, found.seed, numbers.removeprefix("torch.")
-        return cls(str(found.folder), *about)
+        return cls(str(found.folder), *about, tuple(sorted(found.config.eos_token_id)))
 
     @property
     def named(self) -> dict[str, Any]:
@@ -131,8 +133,8 @@ class Bench:
         """`scorers` opens a scorer by what it is asked for."""
         self._device, self._threads, self._open_scorer = device, threads, scorers
         self._lens: Lens | None = None
-        self._opened = ("", "", "")
-        """Its folder, fingerprint and number format, as they were asked for."""
+        self._opened: tuple[Any, ...] = ()
+        """Its folder, fingerprint, number format and end tokens, as they were asked for."""
         self._fits: dict[Plan, Steering] = {}
         self.kept: Kept = {}
         """The prompts of the last unit, as the model has read them."""
@@ -140,14 +142,14 @@ class Bench:
 
     def lens(self, subject: Subject) -> Lens:
         """The subject, opened; the one before it is closed."""
-        asked = subject.folder, subject.fingerprint, subject.dtype
+        asked = subject.folder, subject.fingerprint, subject.dtype, subject.end_tokens
         if self._lens is None or self._opened != asked:
             self._lens, self._opened, self._fits, self.kept = None, asked, {}, {}
             gc.unfreeze()
             gc.collect()  # what is closed has to go
             self._lens = open_lens(subject.folder, self._device, subject.dtype, self._threads)
             gc.freeze()  # what stays, libraries above all, is not searched again for what could go: 3 % of a sweep
-            if self._lens.fingerprint != subject.fingerprint:
+            if (self._lens.fingerprint, self._lens.end_tokens) != (subject.fingerprint, set(subject.end_tokens)):
                 raise OtherVersion(
                     f"Weights, config or tokenizer of {subject.folder} have changed since the sweep was planned. Start "
                     "it again, with another --out."

@@ -110,6 +110,7 @@ FIELDS: Mapping[str, Check] = {
     "held_out_text": OBJECT,
     "held_out_text.file": TEXT,
     "held_out_text.sha256": DIGEST,
+    "end_tokens": (lambda value: isinstance(value, list) and all(map(_is_count, value)), "a list of token ids"),
     "weights_sha256": DIGEST,
     "config_sha256": DIGEST,
     "tokenizer_sha256": DIGEST,

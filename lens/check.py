@@ -82,10 +82,12 @@ def _parts_of_card(checkpoint: Checkpoint) -> Iterator[CheckedPart]:
 
 
 def _end_tokens(lens: Lens) -> CheckedPart:
-    odd = [warning for warning in lens.warnings if warning not in warnings_of_card(lens.checkpoint)]
-    if odd:
-        return CheckedPart("end tokens", False, " ".join(odd))
     ends = ", ".join(f"{end} ({lens.decode([end])!r})" for end in sorted(lens.end_tokens))
+    named = lens.checkpoint.card.get("end_tokens")
+    if named not in (None, sorted(lens.end_tokens)):
+        return CheckedPart("end tokens", False, f"a text ends with {ends}, and the card says {named}.")
+    if odd := [warning for warning in lens.warnings if warning not in warnings_of_card(lens.checkpoint)]:
+        return CheckedPart("end tokens", False, " ".join(odd))
     return CheckedPart("end tokens", True, f"a text ends with {ends}.")
 
 

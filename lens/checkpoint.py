@@ -3,7 +3,7 @@
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,11 @@ class Checkpoint:
     def digests(self) -> ModelDigests:
         """SHA-256 of the weights, of the config and of the tokenizer, as cards carry them."""
         return digests(self.folder)
+
+    @property
+    def card_of_model(self) -> dict[str, Any]:
+        """What the card of an export says of its own files, so that a damaged or edited copy is noticed."""
+        return {**asdict(self.digests), "end_tokens": sorted(self.config.eos_token_id)}
 
     @property
     def fingerprint(self) -> str:

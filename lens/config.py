@@ -94,9 +94,11 @@ class ModelConfig:
 
     @property
     def canonical(self) -> dict[str, Any]:
-        """The same for every spelling of the same model, ready for JSON."""
-        acting = {name: value for name, value in asdict(self).items() if name != "pad_token_id"}
-        return {**acting, "eos_token_id": sorted(self.eos_token_id)}
+        """What decides the model's numbers, the same for every spelling, ready for JSON.
+
+        Which tokens end a text decides none: probes stay as good when a wrong end token is corrected.
+        """
+        return {name: value for name, value in asdict(self).items() if name not in ("pad_token_id", "eos_token_id")}
 
     @property
     def n_tensors(self) -> int:

@@ -120,16 +120,15 @@ def _download(name: str) -> Path:
 
 
 def warnings_of_card(checkpoint: Checkpoint) -> list[str]:
-    """Whether config and tokenizer are those that the card of one of our own exports names."""
-    digests = checkpoint.digests
-    found = {"config.json": digests.config_sha256, TOKENIZER: digests.tokenizer_sha256}
-    named = {"config.json": checkpoint.card.get("config_sha256"), TOKENIZER: checkpoint.card.get("tokenizer_sha256")}
-    return [
-        f"The {file} of {checkpoint.name} is not the one that its card names, so this is another model. See "
-        f"python -m lens check {shlex.quote(str(checkpoint.folder))}."
-        for file in found
-        if named[file] not in (None, found[file])
-    ]
+    """Whether config, tokenizer and end tokens are those that the card of one of our own exports names."""
+    now, card = checkpoint.card_of_model, checkpoint.card
+    parts = {"config.json": "config_sha256", TOKENIZER: "tokenizer_sha256"}
+    changed = [file for file, part in parts.items() if card.get(part) not in (None, now[part])]
+    see = f"See python -m lens check {shlex.quote(str(checkpoint.folder))}."
+    warnings = [f"The {file} of {checkpoint.name} is not the one that its card names. {see}" for file in changed]
+    if card.get("end_tokens") not in (None, now["end_tokens"]):
+        warnings.append(f"Texts of {checkpoint.name} end with other tokens than its card names. {see}")
+    return warnings
 
 
 def _check_weights(checkpoint: Checkpoint) -> None:

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -79,7 +79,7 @@ def bake(
         said("Comparing with the hooked model")
         difference = _compared(plain, acting, folder, DTYPES[dtype], text)
         write_atomically(folder / "README.md", readme(plain, acting, out.name, difference, price, dtype))
-        details = card(plain, acting, out.name, difference, price) | asdict(Checkpoint.open(folder).digests)
+        details = card(plain, acting, out.name, difference, price) | Checkpoint.open(folder).card_of_model
         write_atomically(folder / CARD, json.dumps(details, indent=1))
         _flush(folder)
         os.rename(folder, out)  # refused by the system if somebody else has filled `out` since

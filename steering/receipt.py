@@ -103,7 +103,7 @@ class Receipt:
         model = self.model
         run = f"{model['checkpoint']} {str(model['fingerprint'])[:8]}, {model['dtype']} on {model['device']}"
         run = f"{run}, {model['threads']} thread{'s' * (model['threads'] != 1)}, seed {self.seed}, sample {self.sample}"
-        run = ". ".join([run, *self.oddities])
+        run = " ".join([f"{run}.", *self.oddities]) if self.oddities else run
         asked = "; ".join(f"{plan} at {strength:g}" for plan, strength in self.doses if strength)
         if not self.shifts:
             return f"{asked or 'not steered'}; {run}"

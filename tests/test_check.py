@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ def folder(tiny_folder: Path, tmp_path: Path) -> Path:
     loss = held_out_loss(open_lens(checkpoint, "cpu", "float32", 1), TEXT)
     (tmp_path / "text.txt").write_text(TEXT)
     card = {
-        **asdict(checkpoint.digests),
+        **checkpoint.card_of_model,
         "nats_per_token": {"held_out_text": {"float32": loss + 0.1, "bfloat16": loss}},
         "held_out_text": {"file": "text.txt", "sha256": hashlib.sha256(TEXT.encode()).hexdigest()},
     }
@@ -84,7 +83,8 @@ def test_two_common_words_swapped_in_a_shipped_checkpoint_are_seen_in_the_loss(t
     [
         (lambda c: c.update(clip_qkv=0.05), ["config", "held-out loss"]),
         (lambda c: c.update(rope_parameters={"rope_type": "default", "rope_theta": 20.0}), ["config", "held-out loss"]),
-        (lambda c: c.update(eos_token_id=[0, 44]), ["config", "end tokens"]),
+        (lambda c: c.update(eos_token_id=[0, 44]), ["end tokens"]),
+        (lambda c: c.update(eos_token_id=1), ["end tokens"]),
         (lambda c: c.update(eos_token_id=[]), ["folder"]),
         (lambda c: c.update(num_hidden_layers=10**9), ["folder"]),
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -18,8 +17,8 @@ SEED = 3
 
 def with_card(source: Path, folder: Path) -> Path:
     shutil.copytree(source, folder)
-    digests = asdict(Checkpoint.open(folder).digests)
-    (folder / "checkpoint.json").write_text(json.dumps({"toxic_share": 0.1, "seed": 0, **digests}))
+    named = Checkpoint.open(folder).card_of_model
+    (folder / "checkpoint.json").write_text(json.dumps({"toxic_share": 0.1, "seed": 0, **named}))
     return folder
 
 

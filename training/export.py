@@ -7,7 +7,6 @@ import pickle
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -211,8 +210,7 @@ def _write(model: OlmoForCausalLM, tokenizer: Tokenizer, details: Mapping[str, A
         model_max_length=model.config.max_position_embeddings,
         clean_up_tokenization_spaces=False,
     ).save_pretrained(aside)
-    written = asdict(Checkpoint.open(aside).digests)  # so that a damaged copy of the folder is noticed
-    write_atomically(aside / CARD, json.dumps({**details, **written}, indent=1))
+    write_atomically(aside / CARD, json.dumps({**details, **Checkpoint.open(aside).card_of_model}, indent=1))
     for file in aside.iterdir():
         file.chmod(0o644)  # transformers keeps weights to their owner; a server may run as somebody else
         with file.open("rb") as handle:
