@@ -35,6 +35,7 @@ import tyro
 
 from api.visitors import QUIET_SECONDS
 from benchmarks.hostile_requests import HostileRequest, Source
+from lens.terminal import run_function
 
 ROOT = Path(__file__).parent.parent
 SECRET = "planted-7d793037a0760186"
@@ -229,4 +230,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main, config=(tyro.conf.FlagCreatePairsOff,))
+    run_function(main, "What is printed above was found; nothing else is kept.", config=(tyro.conf.FlagCreatePairsOff,))
