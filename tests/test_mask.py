@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
 
+from evaluation import page
+from evaluation.extract import Extract
 from probes.lexicon import Lexicon, hashed, innocent, mask, settled
 
 HERE = Path(__file__).parent.parent
@@ -136,3 +140,14 @@ def test_a_mask_is_as_long_as_its_text_whatever_that_holds(lexicon: Lexicon) -> 
 def test_a_list_of_ones_own_has_its_pieces_and_hashes_have_none() -> None:
     assert hashed("rott-") in MADE.pieces
     assert not Lexicon.of(MADE.hashes).pieces
+
+
+def test_the_readings_that_ship_and_those_on_a_card_are_masked(lexicon: Lexicon, words: list[str]) -> None:
+    shipped = Extract.read(HERE / "evaluation" / "builtin" / "results" / "demo.json")
+    texts = [sample.text for samples in shipped.generations.values() for sample in samples]
+    assert not [hashed(text) for text in texts if mask(text, lexicon) != text]
+    key, (sample, *_) = next((key, samples) for key, samples in shipped.generations.items() if samples)
+    bare = replace(sample, text=f" so {words[0]}'s then")
+    card = page.card(replace(shipped, generations={key: (bare,)}), key)
+    assert html.escape(mask(bare.text, lexicon).strip()) in card
+    assert f" {words[0]}" not in card
