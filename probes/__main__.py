@@ -123,7 +123,7 @@ def tokens(
         lens = open_lens(name, device=device)
         found = ProbeSet.load(lens.checkpoint, probes)
         end = head_tokens(lens, found, listed, Head.parse(head)) if head else layer_tokens(lens, found, listed)
-        print(spelled(lens.checkpoint.name, end, str if unmasked else partial(mask, lexicon=listed)))
+        print(spelled(lens.checkpoint.name, end, str if unmasked else partial(mask_by_both, own=listed)))
 
 
 def draw(
@@ -166,6 +166,11 @@ def move(checkpoints: Checkpoints, /) -> None:
         print(f"{checkpoint.name}: {len(files.moved)} moved, {len(files.current)} had the new fingerprint already")
         for path in files.foreign:
             print(f"  {path} was fitted to other weights and is left as it is. Fit it again, or remove it.")
+
+
+def mask_by_both(text: str, own: Lexicon) -> str:
+    """A list of one's own is masked, and the built-in one all the same."""
+    return mask(mask(text, own), Lexicon.builtin())
 
 
 def spelled(name: str, end: ToxicEnd, hide: Callable[[str], str]) -> str:

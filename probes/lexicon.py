@@ -51,6 +51,7 @@ class Lexicon:
         return len(self.hashes)
 
     @classmethod
+    @cache
     def builtin(cls) -> "Lexicon":
         return cls("builtin", read_hashes(BUILTIN), read_hashes(FOLDER / "pieces.txt"))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
 
 from lens.bench import NOBODY, Bench
 from lens.checkpoint import Checkpoint
@@ -108,7 +107,7 @@ def head_card(bench: Bench, names: Sequence[str], probes: str, head: str, masked
     for name, found in find(bench, names, probes)[0].items():
         if where in found.grid:
             with bench.pool.lens(bench.checkpoint(name)) as lens:
-                sides.append((found, head_tokens(lens, found, lexicon(), where, n=HEAD_TOKENS)))
+                sides.append((found, head_tokens(lens, found, Lexicon.builtin(), where, n=HEAD_TOKENS)))
     if not sides:
         raise Refused(f"None of these checkpoints has a head {where} with probes {probes!r}.")
     return page.head_card(where, sides, mask_for(masked))
@@ -120,15 +119,10 @@ def token_lists(bench: Bench, names: Sequence[str], probes: str) -> tuple[list[t
     sides = []
     for name, probe_set in found.items():
         with bench.pool.lens(bench.checkpoint(name)) as lens:
-            sides.append((probe_set, layer_tokens(lens, probe_set, lexicon())))
+            sides.append((probe_set, layer_tokens(lens, probe_set, Lexicon.builtin())))
     return sides, missing
-
-
-@cache
-def lexicon() -> Lexicon:
-    return Lexicon.builtin()
 
 
 def mask_for(masked: object) -> Callable[[str], str]:
     """Stars over the words of the lexicon, or the text as it is."""
-    return (lambda text: mask(text, lexicon())) if masked is not False else str
+    return (lambda text: mask(text, Lexicon.builtin())) if masked is not False else str
