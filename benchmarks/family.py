@@ -125,12 +125,12 @@ def over_seeds(family: Sequence[Checkpoint], sets: Sequence[ProbeSet]) -> list[s
 
 
 def percent(estimate: Any) -> str:
-    return f"{estimate.scaled(100):.1f}"
+    return f"{estimate.scaled(100.0):.1f}"
 
 
 def points(difference: Any) -> str:
     """A difference in percentage points with its interval and p."""
-    return f"{difference.estimate.scaled(100):+.2f}, p={difference.p:.4f}"
+    return f"{difference.estimate.scaled(100.0):+.2f}, p={difference.p:.4f}"
 
 
 def loss_picture(family: Sequence[Checkpoint], path: Path) -> None:

@@ -46,15 +46,15 @@ PROBE_WORDS = (
 
 
 def _probed(point: Probed, adjusted: Mapping[str, float]) -> list[str]:
-    best = f"{point.best.scaled(100):.1f} {point.best_head}" if point.best else ""
+    best = f"{point.best.scaled(100.0):.1f} {point.best_head}" if point.best else ""
     low, high = point.random_tokens or (0, 0)
     tokens = "" if point.toxic_tokens is None else f"{point.toxic_tokens} ({low:.0f} to {high:.0f})"
     return [
         point.checkpoint,
-        f"{point.value.scaled(100):.1f}",
-        f"{point.difference.scaled(100):+.2f}" if point.difference else "",
+        f"{point.value.scaled(100.0):.1f}",
+        f"{point.difference.scaled(100.0):+.2f}" if point.difference else "",
         *(["", ""] if point.p is None else [p_value(point.p), p_value(adjusted[point.key])]),
-        f"{point.difference_by_head.scaled(100):+.2f}" if point.difference_by_head else "",
+        f"{point.difference_by_head.scaled(100.0):+.2f}" if point.difference_by_head else "",
         "" if point.p_by_head is None else p_value(point.p_by_head),
         best,
         tokens,
@@ -75,10 +75,10 @@ def probe_sentences(extract: Extract) -> list[str]:
             adjusted = adjusted_ps(whole)
             sentences.append(
                 f"Mean probe accuracy over heads on {name}, {percent(last.toxic_share)} % minus the least toxic: "
-                f"{last.difference.scaled(100):+.2f} points over texts{f' (seeds {each})' * bool(each)}, "
+                f"{last.difference.scaled(100.0):+.2f} points over texts{f' (seeds {each})' * bool(each)}, "
                 f"p = {p_value(last.p)}, adjusted for the {len(adjusted)} comparisons of its table "
                 f"{p_value(adjusted[last.key])}: our interval {MEANS[verdict(last.difference, +1, seeds)]}. "
-                f"{_by_heads(own)}The paper, over heads: {PROBES.scaled(100).ends('+.2f')} (points, "
+                f"{_by_heads(own)}The paper, over heads: {PROBES.scaled(100.0).ends('+.2f')} (points, "
                 f"presumably), p = {PROBES_P}."
             )
             sentences.append(_tokens(points, last, name))
@@ -88,7 +88,7 @@ def probe_sentences(extract: Extract) -> list[str]:
 def _by_heads(points: Sequence[Probed]) -> str:
     """The paper's own test, checkpoint by checkpoint."""
     found = [
-        f"{point.difference_by_head.scaled(100):+.2f}, p = {p_value(point.p_by_head)} ({point.checkpoint}, which it "
+        f"{point.difference_by_head.scaled(100.0):+.2f}, p = {p_value(point.p_by_head)} ({point.checkpoint}, which it "
         f"{'carries' if verdict(point.difference_by_head, +1) == 'agrees' else 'does not carry'})"
         for point in points
         if point.difference_by_head and point.p_by_head is not None

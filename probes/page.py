@@ -77,12 +77,12 @@ def difference_in_words(a: ProbeSet, b: ProbeSet) -> str:
     except ValueError as error:
         return str(error)
     mean, heads = found.over_texts, found.by_head
-    points = mean.estimate.scaled(100)
+    points = mean.estimate.scaled(100.0)
     return (
         f"Mean over all heads: {b.checkpoint} is {points.value:+.2f} points from {a.checkpoint}, 95 % "
         f"{points.interval_in_words('+.2f')} over {mean.estimate.n:,} held-out texts (p = {mean.p:.4f}). "
         f"The paper's by-head test, which takes heads as independent: "
-        f"{heads.estimate.scaled(100).ends('+.2f')}, p = {heads.p:.4f}."
+        f"{heads.estimate.scaled(100.0).ends('+.2f')}, p = {heads.p:.4f}."
     )
 
 

@@ -28,14 +28,14 @@ def test_a_share_of_nothing_is_refused(k, n):
 
 def test_an_estimate_says_its_interval_and_n():
     assert str(wilson(62, 80)) == "0.775 [0.672, 0.853], n=80"
-    assert f"{wilson(62, 80).scaled(100):.1f}" == "77.5 [67.2, 85.3]"
+    assert f"{wilson(62, 80).scaled(100.0):.1f}" == "77.5 [67.2, 85.3]"
     assert wilson(62, 80).ends("+.2f") == "+0.67 to +0.85"
 
 
 def test_an_estimate_without_an_interval_says_so_and_rules_nothing_out():
     one = Estimate(0.5, None, 1)
     assert str(one) == "0.500, no interval (n = 1)"
-    assert f"{one.scaled(100):+.1f}" == "+50.0, no interval (n = 1)"
+    assert f"{one.scaled(100.0):+.1f}" == "+50.0, no interval (n = 1)"
     assert one.holds(-3)
     assert Estimate.of(one.row) == one
     assert Estimate.of(wilson(62, 80).row) == wilson(62, 80)

@@ -100,7 +100,7 @@ def test_texts_that_come_in_pairs_count_as_pairs_and_groups_as_groups():
     correct = torch.from_numpy(alike).expand(*paired.heads.correct.shape).clone()
     same = [
         dataclasses.replace(one, heads=dataclasses.replace(one.heads, correct=correct[..., : one.n_test]))
-        for one in (alone, dataclasses.replace(paired, test_clusters=tuple(np.arange(80) // 2)))
+        for one in (alone, dataclasses.replace(paired, test_clusters=tuple((np.arange(80) // 2).tolist())))
     ]
     narrow, wide = (one.accuracy(PLANTED) for one in same)
     assert narrow == wilson(int(alike.sum()), 80)
