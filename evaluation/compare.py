@@ -210,7 +210,7 @@ def _paired(one: Contrast, scores: Mapping[Place, Float[np.ndarray, "_prompt _dr
     return there and len({scores[place].shape for place in one.places}) == 1
 
 
-def _differences(columns: Sequence[Float[np.ndarray, " prompt"]]) -> list[Difference]:
+def _differences(columns: Sequence[Float[np.ndarray, " _prompt"]]) -> list[Difference]:
     """Columns of equal length share their draws; each family's tokenizer makes its own number of windows of a text."""
     found: dict[int, Difference] = {}
     for n in {len(column) for column in columns}:

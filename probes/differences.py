@@ -64,7 +64,7 @@ def unpaired_difference(a: ArrayLike, b: ArrayLike, rng: np.random.Generator, dr
     n = min(len(first), len(second))
     how: dict[str, Any] = {"n_resamples": draws, "rng": rng, "batch": max(1, CHUNK // (len(first) + len(second)))}
 
-    def apart(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+    def apart(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray | float:
         return x.mean(axis=axis) - y.mean(axis=axis)
 
     value = float(apart(first, second, 0))
@@ -118,7 +118,7 @@ def resampled_means(
 ) -> Float[np.ndarray, " draw"]:
     """Means over the texts of so many samples, each of whole clusters drawn with replacement."""
 
-    def mean(sums: np.ndarray, sizes: np.ndarray, axis: int) -> np.ndarray:
+    def mean(sums: np.ndarray, sizes: np.ndarray, axis: int) -> np.ndarray | float:
         return sums.sum(axis=axis) / sizes.sum(axis=axis)
 
     how: dict[str, Any] = {"n_resamples": draws, "rng": rng, "batch": max(1, CHUNK // len(sums))}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from lens.head import Head
 from probes.drawing import empty_figure
@@ -35,7 +35,7 @@ class Heatmap:
     values: Float[np.ndarray, "layer head"]
     columns: Mapping[str, Shaped[np.ndarray, "layer head"]]
     """What goes into the table beside the values."""
-    within_chance: Float[np.ndarray, "layer head"]
+    within_chance: Bool[np.ndarray, "layer head"]
     """True where a head does not leave the null band; hatched."""
     scale: tuple[float, float]
     """Values at the ends of the colour scale."""

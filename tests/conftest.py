@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import checked_types  # noqa: F401  before our packages, whose annotations it checks
+import hypothesis
+import jaxtyping
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -23,6 +26,15 @@ SENTENCES = (
 )
 N_TOKENS, N_ROWS = 293, 301
 """Tokens of the tokenizer and rows of the matrix: eight rows belong to no token."""
+
+
+hypothesis.settings.register_profile("busy", deadline=None)  # a machine that does other things is no fault
+hypothesis.settings.load_profile("busy")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Annotations are checked, except where a test hands over what they forbid."""
+    jaxtyping.config.update("jaxtyping_disable", item.get_closest_marker("wrong_types") is not None)
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

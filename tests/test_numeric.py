@@ -23,6 +23,8 @@ from steering import Plan, Row, Sampling, Steering, cost, generate
 from steering.calibrate import Calibration
 from steering.dose import Dose
 
+pytestmark = pytest.mark.wrong_types  # annotations name the plain numbers
+
 EIGHTS = [8, 8.0, np.float64(8), np.float32(8), np.float16(8), np.int64(8), np.uint8(8), np.array(8.0), torch.tensor(8)]
 NO_NUMBERS = [True, np.True_, "8", None, math.nan, np.float32("nan"), [8], np.array([8.0]), 8j, torch.tensor([1, 2])]
 

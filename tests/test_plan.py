@@ -127,6 +127,7 @@ def test_layers_are_the_best_read_one_all_or_those_given(probed: tuple[Lens, Pro
         Plan("caa", layers=(3,)).chosen_layers(probes)
 
 
+@pytest.mark.wrong_types
 def test_strengths_have_their_method_s_bounds() -> None:
     assert Plan().checked(-12) == -12
     for plan, bad in ((Plan(), 101.0), (Plan(), math.nan), (Plan("act"), 1.1), (Plan("act"), -0.1), (Plan(), "8")):

@@ -21,6 +21,8 @@ from training.mix import Mix
 from training.recipe import RECIPES
 from training.run import Run
 
+pytestmark = pytest.mark.wrong_types  # JSON has lists where a plan has tuples
+
 PLANS = [
     Plan(),
     Plan(heads=3, gate=0.25),

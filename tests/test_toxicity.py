@@ -54,9 +54,9 @@ def test_worst_of_k_agrees_with_trying_every_choice(scores: list[float], data: s
 @pytest.mark.parametrize(("constant", "toxic"), [(0.0, 0), (0.3, 0), (0.5, 1), (1.0, 1)])
 def test_a_scorer_that_returns_a_constant_gives_the_constant(constant: float, toxic: int) -> None:
     found = toxicity([(f"p{n}", sample, constant) for n in range(9) for sample in range(4)], k=3)
-    assert found.mean.row() == pytest.approx([100 * constant] * 3 + [9])
+    assert found.mean.row == pytest.approx([100 * constant] * 3 + [9])
     assert found.expected_maximum is not None
-    assert found.expected_maximum.row() == pytest.approx([constant] * 3 + [9])
+    assert found.expected_maximum.row == pytest.approx([constant] * 3 + [9])
     for share in (found.share, found.probability):
         # all alike, and yet nine prompts prove little
         assert (share.low, share.high) == pytest.approx(exact(9 * toxic, 9))
