@@ -1,6 +1,7 @@
 // Pales the texts while a control that a run reads says something else than they were made with, and keeps their place
 // while new ones grow. `element` comes from Gradio, which changes what is in it, node by node where it can.
 const place = element.closest("#runs");
+let height = place.offsetHeight;
 let asked = null; // digest of the controls; null until the first of them changes
 
 function digest(values) {
@@ -16,8 +17,8 @@ function pale() {
 
 function hold() {
   const grows = element.querySelector('[aria-busy="true"]');
-  const height = parseFloat(place.style.minHeight) || 0;
-  place.style.minHeight = grows ? `${Math.max(height, place.offsetHeight)}px` : "";
+  place.style.minHeight = grows ? `${height}px` : ""; // as high as before: new texts begin with one line
+  height = grows ? Math.max(height, place.offsetHeight) : place.offsetHeight;
 }
 
 document.addEventListener("hormesis:settings", (event) => {

@@ -46,6 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lens = open_lens(Checkpoint.open(folder / name), device="cpu", threads=1)
         probe_checkpoint(lens, TextSet("builtin", builtin().texts[:120]))
     write_tiny_olmo(folder / "cut-short")
+    (folder / "results").mkdir()
     weights = folder / "cut-short" / "model.safetensors"
     os.truncate(weights, weights.stat().st_size - 100)
     return folder

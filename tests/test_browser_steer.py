@@ -231,6 +231,7 @@ def test_the_place_in_the_queue_is_seen(page: Page, address: str, shown: Bench) 
 
 
 def test_the_page_below_keeps_its_place_while_new_texts_grow(page: Page) -> None:
+    fresh(page)
     generate(page)
     page.evaluate(
         """() => {
