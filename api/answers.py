@@ -42,6 +42,20 @@ def says_why(body: bytes) -> bool:
         return False
 
 
+def hide_folder(send: Send, folder: bytes, name: bytes) -> Send:
+    """Answers that name files to hand out, with a name in place of the folder that they lie in.
+
+    A stream's messages come one by one and whole, so that no name is cut in two.
+    """
+
+    async def pass_on(message: Message) -> None:
+        if message["type"] == "http.response.body" and folder in message.get("body", b""):
+            message = {**message, "body": message["body"].replace(folder, name)}
+        await send(message)
+
+    return pass_on
+
+
 def login_page(send: Send) -> Send:
     """The page for those who have not logged in, which Gradio sends with all that can be called."""
     start: list[Message] = []

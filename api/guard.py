@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.answers import call_answer, login_page
+from api.answers import call_answer, hide_folder, login_page
 from api.bodies import MOST_BYTES, read_json
 from api.calls import Endpoints, check_session
 from api.headers import with_security
@@ -26,6 +26,8 @@ from api.logins import PAUSE, Login
 from api.routes import Route, routes_at
 from api.visitors import Visitors
 
+EXPORTS = "/exports"
+"""What the folder of files to hand out is called in answers and addresses."""
 LONGEST_TARGET = 2000
 """Characters of a path, and of a query."""
 BODY_SECONDS = 20.0
@@ -118,6 +120,8 @@ class Guard:
         """What is done to an answer on its way out."""
         if route.kind == "run":
             return call_answer(send)
+        if route.kind == "stream":
+            return hide_folder(send, str(self._rules.exports).encode(), EXPORTS.encode())
         stranger = self._rules.login and not self._rules.login.is_signed_in(HTTPConnection(scope).cookies)
         return login_page(send) if stranger and scope["path"] == "/" and scope["method"] == "GET" else send
 
@@ -142,7 +146,9 @@ class Guard:
 
     def _admitted(self, scope: Scope) -> tuple[Route, Scope]:
         """The route of a request that may come in, and the request as Gradio shall see it."""
-        headers, path = Headers(scope=scope), scope["path"]
+        headers = Headers(scope=scope)
+        path = scope["path"].replace(f"file={EXPORTS}/", f"file={self._rules.exports}/", 1)
+        scope = {**scope, "path": path}
         check_target(scope)
         self._check_hosts(headers)
         routes = routes_at(path)
@@ -158,7 +164,7 @@ class Guard:
         if route.kind == "export" and not is_export(path.partition("file=")[2], self._rules.exports):
             raise HTTPException(404, "There is no such file to hand out.")
         # an answer that is read here must not be compressed
-        is_read = scope["method"] == "POST" or (self._rules.login is not None and path == "/")
+        is_read = scope["method"] == "POST" or route.kind == "stream" or (self._rules.login is not None and path == "/")
         return route, cleaned(scope, {*DROPPED, b"accept-encoding"} if is_read else {*DROPPED})
 
     def _check_login(self, route: Route, scope: Scope) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,6 +162,22 @@ def test_an_export_is_handed_out(visitor: httpx.Client) -> None:
     answer = visitor.get(f"/gradio_api/file={path}")
     assert answer.content == b"layer,head\n"
     assert answer.headers["content-disposition"].startswith("attachment")
+
+
+def test_the_maps_of_the_page_are_handed_out_under_a_name_that_says_nothing(
+    page: gr.Blocks, visitor: httpx.Client
+) -> None:
+    data = ["tiny-a", "", "builtin", "tiny-a"]
+    body = {"data": data, "fn_index": numbered(page, "export"), "session_hash": "maps"}
+    assert visitor.post("/gradio_api/queue/join", json=body).status_code == 200
+    said = visitor.get("/gradio_api/queue/data?session_hash=maps").text
+    found = set(re.findall(r'"url":"[^"]*(/gradio_api/file=/exports/[^"]+)"', said))
+    assert {address.rsplit(".", 1)[1] for address in found} >= {"png", "svg", "csv"}
+    assert str(downloads()) not in said
+    for address in found:
+        answer = visitor.get(address)
+        assert answer.status_code == 200
+        assert len(answer.content) > 100
 
 
 def test_gradio_alone_refuses_the_planted_file_too(page: gr.Blocks, web: Any, planted: Path) -> None:
