@@ -6,6 +6,7 @@ import html
 import json
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ from steering.asked import MOST_SEED
 from steering.panel import next_seed
 from steering.recent import Recent
 from steering.runs import Runs
+from tests.test_architecture import ROOT
 
 GIVEN = {"masked": True, "a": "tiny-a", "b": "", "prompt": "The people next door are", "method": "iti", "strength": 8,
          "kind": "mass-mean", "probes": "builtin", "heads": "", "layers": "", "where": None, "gate": 0,
@@ -330,6 +332,14 @@ def test_a_host_that_is_no_address_is_refused(host: str) -> None:
         app.Settings(host=host, i_know=True)
     with pytest.raises(ValueError, match="--hostname is a name without"):
         app.Settings(hostname=(host,))
+
+
+@pytest.mark.parametrize("options", [["--host", ""], ["--host", "0.0.0.0"]])
+def test_the_command_refuses_to_open_to_others_unasked(options: list[str]) -> None:
+    ended = subprocess.run([sys.executable, "app.py", *options], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert ended.returncode != 0
+    assert "--host" in ended.stderr + ended.stdout
+    assert "Traceback" not in ended.stderr
 
 
 def test_the_address_can_be_opened_as_it_is_printed() -> None:
