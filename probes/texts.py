@@ -13,9 +13,8 @@ from lens.line_reader import BadTexts
 from lens.numeric import as_float, whole_number
 
 TOXIC = ("toxic", "benign")
-FEWEST = 3
-"""Texts of each class to hold out, and to train on: with k of n in the smaller class, a guesser as accurate as whoever
-always names the larger one gets all n right with probability (1 - k/n)^n < e^-k, which is below 5 % from k = 3 on."""
+FEWEST = 2
+"""Texts of each class to hold out, and to train on: of one alone, a probe's share right is 0 or 1 and has no spread."""
 
 By = Literal["text", "group"]
 
@@ -110,7 +109,7 @@ def split(texts: TextSet, held_out: float = 0.2, seed: int = 0, by: By = "text")
             raise BadTexts(
                 f"{texts.name}: a split by {by} with seed {seed} leaves too few texts of both classes to {purpose}: "
                 f"{n_positive} {texts.classes[0]} and {len(rows_of) - n_positive} {texts.classes[1]}, where {FEWEST} "
-                "of each are the fewest that tell a perfect probe from the larger class. Give more texts, or another "
+                "of each are the fewest that show any spread. Give more texts, or another "
                 "--held-out or --by."
             )
     return np.array(train), np.array(sorted(test))

