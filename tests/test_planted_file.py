@@ -200,4 +200,4 @@ def test_gradio_alone_refuses_the_planted_file_too(page: gr.Blocks, web: Any, pl
         while len(page._queue) and time.monotonic() < deadline:
             time.sleep(0.1)
     assert not len(page._queue)
-    assert cached() == before
+    assert cached() <= before  # a server that stops removes its exports
