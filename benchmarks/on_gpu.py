@@ -178,7 +178,7 @@ def steps_are_replayed(pair: Pair) -> tuple[float, float]:
 def gates_as_on_the_cpu(pair: Pair) -> tuple[float, float]:
     """Shares that gates let through; texts that part look elsewhere from there on."""
     gated = [[text.receipt.gated or 0.0 for text in generate(lens, rows_of(pair), GREEDY)] for lens in both(pair)]
-    return float(np.median(np.abs(np.subtract(*gated)))), 0.0
+    return float(np.median(np.abs(np.diff(gated, axis=0)))), 0.0
 
 
 def receipts_as_on_the_cpu(pair: Pair) -> tuple[float, float]:
@@ -191,7 +191,7 @@ def receipts_as_on_the_cpu(pair: Pair) -> tuple[float, float]:
         ]
         for lens in both(pair)
     ]
-    return float(np.abs(np.subtract(*shifts)).max() / np.abs(shifts).max()), 1e-3
+    return float(np.abs(np.diff(shifts, axis=0)).max() / np.abs(shifts).max()), 1e-3
 
 
 def a_row_alone_as_in_a_batch(pair: Pair) -> tuple[float, float]:
@@ -251,7 +251,7 @@ def probes_as_those_of_scikit_learn(pair: Pair) -> tuple[float, float]:
 def cost_as_on_the_cpu(pair: Pair) -> tuple[float, float]:
     text = plain_text()[:1500]
     kl = [[one.kl.value for one in cost(lens, pair.doses[1:4], text, window=32)] for lens in both(pair)]
-    return float(np.abs(np.subtract(*kl)).max()), 1e-4
+    return float(np.abs(np.diff(kl, axis=0)).max()), 1e-4
 
 
 def numbers_that_are_none_are_refused(pair: Pair) -> tuple[float, float]:

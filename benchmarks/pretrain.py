@@ -69,7 +69,7 @@ def theirs(run: Run, folder: Path, device: torch.device, conduct: Conduct) -> Tr
         dist_model=spread,
         optim=build_optimizer(config, spread),
         scheduler=build_scheduler(config),
-        train_loader=DataLoader([]),
+        train_loader=DataLoader([]),  # type: ignore[arg-type]  # as torch's own examples have it
         device=device,
         evaluators=[],
     )

@@ -198,10 +198,12 @@ def _apart(
     draws = {place: ~np.isnan(scores[place]).all(axis=0) for _, place in terms}
     first, *others = draws.values()
     if all(np.array_equal(first, other) for other in others):
-        pairs = sum(sign * scores[place] for sign, place in terms)[:, first]
+        pairs = np.sum([sign * scores[place] for sign, place in terms], axis=0)[:, first]
         return over_draws(pairs), int(np.isnan(pairs).sum())
     own = [(sign, scores[place][:, draws[place]]) for sign, place in terms]
-    return sum(sign * over_draws(one) for sign, one in own), sum(int(np.isnan(one).sum()) for _, one in own)
+    return np.sum([sign * over_draws(one) for sign, one in own], axis=0), sum(
+        int(np.isnan(one).sum()) for _, one in own
+    )
 
 
 def _paired(one: Contrast, scores: Mapping[Place, Float[np.ndarray, "_prompt _draw"]]) -> bool:

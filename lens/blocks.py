@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -188,7 +188,7 @@ class Block:
 def blocks(model: OlmoForCausalLM) -> list[Block]:
     """The model's layers, from the embedding's side; call it when the model is where it will stay."""
     config, parts = model.config, architecture_of(model)
-    d_head = parts.layer(model, 0).get_submodule(parts.attention).head_dim
+    d_head = cast(int, parts.layer(model, 0).get_submodule(parts.attention).head_dim)
     shape = config.clip_qkv, config.num_attention_heads, config.num_key_value_heads, d_head
     found, twice = [], has_twice(model.num_parameters(), model.device, model.dtype)
     for layer in model.get_submodule(parts.layers):

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -56,7 +56,9 @@ class Lens:
         """Sentences on what is odd about the model; receipts carry them."""
         self.architecture = architecture_of(model)
         n_layers, n_heads = model.config.num_hidden_layers, model.config.num_attention_heads
-        self.grid = HeadGrid(n_layers, n_heads, self.layer(0).get_submodule(self.architecture.attention).head_dim)
+        self.grid = HeadGrid(
+            n_layers, n_heads, cast(int, self.layer(0).get_submodule(self.architecture.attention).head_dim)
+        )
         self.d_model: int = model.config.hidden_size
         self.n_context: int = model.config.max_position_embeddings
         self.eos: int = tokenizer.eos_token_id
@@ -166,9 +168,9 @@ class Lens:
         """A layer of the plain model, whose output is the residual stream after it."""
         return self.architecture.layer(self.model, layer)
 
-    def output_projection(self, layer: int) -> torch.nn.Module:
+    def output_projection(self, layer: int) -> torch.nn.Linear:
         """What the heads of a layer write through: its input is all heads' outputs side by side."""
-        return self.layer(layer).get_submodule(self.architecture.output_projection)
+        return cast(torch.nn.Linear, self.layer(layer).get_submodule(self.architecture.output_projection))
 
     def W_O(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
         """How each head of a layer writes into the residual stream; a view of the plain model's weights."""

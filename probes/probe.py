@@ -253,7 +253,7 @@ def probe_checkpoint(
     activations = gather(
         lens, [r.text for r in rows], [r.label for r in rows], [r.group for r in rows], stage("reading")
     )
-    places = {"device": lens.device, "threads": lens.threads}
+    places: dict[str, Any] = {"device": lens.device, "threads": lens.threads}
     found = fit_probes(
         activations, texts, lens.checkpoint.name, held_out, seed, by, n_shuffles, stage("fitting"), **places
     )

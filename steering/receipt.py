@@ -180,8 +180,8 @@ def _at_one_place(
         raise ShiftMissed(_sentence(lens, site, what))
     units = normalize(own, dim=-1)
     tolerance = (units.abs() * slack).sum(dim=-1).T.tolist()
-    requested, measured = ((units * whole).sum(dim=-1).T.tolist() for whole in (requested, measured))
-    return requested, measured, tolerance
+    along = [(units * whole).sum(dim=-1).T.tolist() for whole in (requested, measured)]
+    return along[0], along[1], tolerance
 
 
 def _change(edit: Edit, x: Float[Tensor, "row d"]) -> Float[Tensor, "row d"]:

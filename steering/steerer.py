@@ -98,9 +98,9 @@ class Shifts:
         self.places: dict[Site, Place] = {}
         """In the order of the forward pass."""
         for site in sorted({*pushes, *amounts}):
-            push = pushes[site].to(lens.dtype) if site in pushes else None
+            whole = pushes[site].to(lens.dtype) if site in pushes else None
             W_O = lens.output_projection(site.layer).weight if site.where == "heads" else None
-            self.places[site] = Place(site, push, amounts.get(site, []), W_O)
+            self.places[site] = Place(site, whole, amounts.get(site, []), W_O)
         self._n_layers = lens.grid.n_layers
         self._line_up()
 

@@ -138,7 +138,7 @@ def process_group(conduct: Conduct) -> Iterator[torch.device]:
     if "RANK" in os.environ:
         os.environ.setdefault("FS_LOCAL_RANK", os.environ["RANK"])  # the run's folder is on a disk that all share
     with tempfile.TemporaryDirectory() as folder:
-        alone = {"init_method": f"file://{folder}/meet", "rank": 0, "world_size": 1}
+        alone: dict[str, Any] = {"init_method": f"file://{folder}/meet", "rank": 0, "world_size": 1}
         try:
             torch.distributed.init_process_group(
                 "nccl" if cuda else "gloo",
