@@ -15,7 +15,10 @@ FAILED = json.dumps({"error": "The function failed on these inputs. The server's
 
 
 def call_answer(send: Send) -> Send:
-    """A function that fails on what it was given is answered 422 with a sentence, where Gradio answers 500."""
+    """A function that refuses what it was given is answered 422 with its sentence, where Gradio answers 500.
+
+    Gradio gives no sentence where a function failed otherwise: that is a fault of ours, and stays 500.
+    """
     start: list[Message] = []
 
     async def pass_on(message: Message) -> None:
@@ -24,10 +27,11 @@ def call_answer(send: Send) -> Send:
             return
         if start:
             body = message.get("body", b"")
-            said = body if says_why(body) else FAILED.encode()
+            refused = says_why(body)
+            said = body if refused else FAILED.encode()
             headers = [header for header in start[0]["headers"] if header[0].lower() != b"content-length"]
             length = (b"content-length", str(len(said)).encode())
-            await send({**start.pop(), "status": 422, "headers": [*headers, length]})
+            await send({**start.pop(), "status": 422 if refused else 500, "headers": [*headers, length]})
             message = {"type": "http.response.body", "body": said}
         await send(message)
 

@@ -71,7 +71,7 @@ def _opening(what: str) -> str:
 
 def _found(value: object) -> str:
     """What came instead, as the end of a sentence."""
-    return "it is empty" if value is None or value == "" else f"got {_shown(value)}"
+    return "it is empty" if value is None or (isinstance(value, str) and not value) else f"got {_shown(value)}"
 
 
 def _shown(value: object) -> str:

@@ -74,6 +74,7 @@ class Settings:
     nats: gr.Number
     spend: gr.Button
     note: gr.HTML
+    examples: gr.Dataset
     kind: gr.Radio
     probes: gr.Dropdown
     heads: gr.Dropdown
@@ -105,7 +106,7 @@ def first_controls(bench: Bench) -> FirstControls:
     return FirstControls(chosen.a, chosen.b, prompt, strength, strengths, go, another, stop)
 
 
-def settings(bench: Bench, prompt: gr.Textbox) -> Settings:
+def settings(bench: Bench) -> Settings:
     method = gr.Dropdown(
         named_methods(methods_for(bench, [first_choice(bench)])), value="iti", label="Method", filterable=False
     )
@@ -115,8 +116,12 @@ def settings(bench: Bench, prompt: gr.Textbox) -> Settings:
         )
         spend = gr.Button("Spend", elem_id="spend", min_width=80, scale=0)
     note = gr.HTML(sentence(NATS), apply_default_css=False, elem_id="note")
-    gr.Examples(
-        [[text] for text in EXAMPLES], prompt, label="Or begin with", elem_id="examples", api_visibility="private"
+    examples = gr.Dataset(
+        components=[gr.Textbox(visible=False)],
+        samples=[[text] for text in EXAMPLES],
+        type="index",
+        label="Or begin with",
+        elem_id="examples",
     )
     with gr.Accordion("More settings", open=False):
         kind = gr.Radio([(label, kind) for kind, label in KINDS.items()], value="mass-mean", label="Direction")
@@ -140,7 +145,7 @@ def settings(bench: Bench, prompt: gr.Textbox) -> Settings:
         with gr.Row():
             length = gr.Slider(1, MOST_TOKENS, 40, step=1, label="Length, in tokens", min_width=120, buttons=[])
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MOST_SEED, min_width=100)
-    return Settings(method, spending, nats, spend, note, kind, probes, heads, layers, where, gate,
+    return Settings(method, spending, nats, spend, note, examples, kind, probes, heads, layers, where, gate,
                     temperature, top_p, length, seed)  # fmt: skip
 
 

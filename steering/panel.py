@@ -14,10 +14,19 @@ import gradio as gr
 from lens.bench import Bench
 from lens.panel import DEVICE_QUEUE, Menus, in_a_sentence, is_a_sentence, sentence
 from lens.shown_paths import without_folders
-from lens.validate import one_of
+from lens.validate import one_of, whole
 from probes.views import fitting_set, mask_for, names_of_sets
 from steering.asked import MOST_SEED, asked, command, digest
-from steering.desk_panel import NATS, FirstControls, Settings, controls_of, first_controls, named_methods, settings
+from steering.desk_panel import (
+    EXAMPLES,
+    NATS,
+    FirstControls,
+    Settings,
+    controls_of,
+    first_controls,
+    named_methods,
+    settings,
+)
 from steering.methods.table import METHODS
 from steering.page import Picture, Scoring, marks, problem
 from steering.recent import Recent
@@ -91,7 +100,7 @@ def build(bench: Bench, blocks: gr.Blocks, tab: gr.Tab, scoring: Scoring | None 
         with gr.Column(min_width=0, elem_id="sheet"):
             sheet = _sheet(scoring)
         with gr.Column(min_width=0, elem_id="settings"):
-            more = settings(bench, first.prompt)
+            more = settings(bench)
     controls = controls_of(first, more)
     visitors = Visitors(Runs(), Recent(), Recent())
     _bind_runs(bench, visitors, first, more, sheet, scoring)
@@ -251,6 +260,7 @@ def _bind_settings(bench: Bench, blocks: gr.Blocks, tab: gr.Tab, first: FirstCon
         )
 
     method, where = more.method, more.where
+    more.examples.click(example, more.examples, first.prompt, preprocess=False, **AT_ONCE)
     method.change(on_method, method, [first.strength, first.marks, more.note], preprocess=False, **AT_ONCE)
     follows = [where, more.kind, more.probes, more.heads, more.layers, more.gate, more.spending]
     gr.on([method.change, where.input], settle, [method, where], follows, preprocess=False, **AT_ONCE)
@@ -286,6 +296,12 @@ def settle(method: str, where: str | None) -> tuple[Any, ...]:
         _acting(bool(site), 0),
         gr.update(visible=bool(site)),
     )
+
+
+@in_a_sentence
+def example(number: Any) -> str:
+    """The prompt that was chosen from those offered."""
+    return EXAMPLES[whole(number, "the number of the example", 0, len(EXAMPLES) - 1)]
 
 
 def next_seed(seed: Any) -> int:

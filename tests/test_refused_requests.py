@@ -8,8 +8,10 @@ from pathlib import Path
 import gradio as gr
 import httpx
 import pytest
+from starlette.exceptions import HTTPException
 
 import app
+from api.calls import Endpoint, Endpoints
 from lens.bench import Bench
 from tests.served import serve_application
 
@@ -42,17 +44,19 @@ def test_a_broken_body_is_refused_with_a_sentence(visitor: httpx.Client, road: s
 
 
 def test_calls_by_name_say_what_is_missing_or_unknown(visitor: httpx.Client) -> None:
-    for body, said in (({}, "also needs"), ({"no": 1}, "does not know no"), ({"prompt": "x"}, "also needs")):
-        answer = visitor.post("/gradio_api/call/v2/generate", json=body)
-        assert answer.status_code == 400
-        assert said in answer.json()["detail"]
+    answer = visitor.post("/gradio_api/call/v2/generate", json={"no": 1})
+    assert answer.status_code == 400
+    assert "does not know no" in answer.json()["detail"]
+    endpoints = Endpoints([Endpoint(0, "needy", True, 1, 1, {"prompt": False})])
+    with pytest.raises(HTTPException, match="also needs prompt"):
+        endpoints.checked_call_by_name("needy", {})
     assert visitor.post("/gradio_api/call/v2/nothing", json={}).status_code == 404
     assert visitor.post("/gradio_api/call/ask", json={"data": []}).status_code == 404  # the page's own
 
 
 def test_a_function_that_fails_on_its_inputs_is_no_fault_of_the_server(page: gr.Blocks, visitor: httpx.Client) -> None:
     numbers = {function.api_name: number for number, function in page.fns.items()}
-    for name, wrong in (("on_method", "nonsense"), ("on_method", [1]), ("load_example", "x"), ("load_example", {})):
+    for name, wrong in (("on_method", "nonsense"), ("on_method", [1]), ("example", "x"), ("example", 99)):
         answer = visitor.post("/gradio_api/run/predict", json={"data": [wrong], "fn_index": numbers[name]})
         assert answer.status_code == 422
         assert answer.json()["error"]
