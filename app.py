@@ -24,6 +24,7 @@ import tyro
 import uvicorn
 from fastapi import FastAPI
 from starlette.routing import Mount
+from starlette.types import ASGIApp
 
 import evaluation.panel
 import probes.panel
@@ -307,7 +308,7 @@ def serve(settings: Settings) -> None:
     raise KeyboardInterrupt  # only a signal ends the server
 
 
-def server_settings(application: FastAPI) -> uvicorn.Config:
+def server_settings(application: ASGIApp) -> uvicorn.Config:
     """How the application is served: as the visitor's address counts the connection's own, not what a header says."""
     return uvicorn.Config(
         application,

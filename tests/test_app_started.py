@@ -24,6 +24,7 @@ from lens.bench import Bench
 from lens.checkpoint import NoCatalogue, beside_program, check_catalogue, find
 
 ROOT = Path(__file__).parent.parent
+WITHOUT_GRADIO = {name: value for name, value in os.environ.items() if not name.startswith("GRADIO_")}
 GRADIO = {"GRADIO_ROOT_PATH": "/elsewhere", "GRADIO_MCP_SERVER": "true", "GRADIO_ALLOWED_PATHS": "/",
           "GRADIO_SHARE": "true", "GRADIO_NUM_PORTS": "many", "GRADIO_SSR_MODE": "true"}  # fmt: skip
 """Settings that open a door, move the page, or end gradio's import with a traceback."""
@@ -55,7 +56,7 @@ def served(*words: object, **options: object) -> Iterator[tuple[subprocess.Popen
 
 
 def test_it_serves_from_any_folder_takes_no_settings_of_gradios_and_ends_while_it_writes(tmp_path: Path) -> None:
-    with served(cwd=tmp_path, env={**os.environ, **GRADIO}) as (process, address, said):
+    with served(cwd=tmp_path, env={**WITHOUT_GRADIO, **GRADIO}) as (process, address, said):
         assert said.startswith(f"Not used: {', '.join(sorted(GRADIO))}. The page is set up by options alone")
         config = httpx.get(f"{address}config").json()
         assert config["root"] == address.rstrip("/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -94,13 +95,20 @@ def shrunk(x: np.ndarray) -> np.ndarray:
     return alpha * covariance + (1 - alpha) * trace / d * np.eye(d)
 
 
+def by_name(seed: int, place: tuple[int, ...]) -> np.random.Generator:
+    """Random numbers of a layer or a head of it: seed and name, hashed."""
+    name = "L{}H{}".format(*place) if len(place) == 2 else f"layer {place[0]}"
+    digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=16, person=b"hormesis random").digest()
+    return np.random.default_rng(int.from_bytes(digest, "little"))
+
+
 def change(
     plan: Plan, place: tuple[int, ...], x: np.ndarray, raw: np.ndarray, fitted: np.ndarray, toxic: np.ndarray
 ) -> np.ndarray:
     """What strength 1 adds to `x` [text d] at a layer, or at a head of it; `raw`: all texts in the plain model;
     `fitted`: what the fit read, with its labels `toxic`."""
     method, difference = plan.method, raw[~TOXIC].mean(0) - raw[TOXIC].mean(0)
-    random = np.random.default_rng([plan.seed, *place]).standard_normal(len(difference))
+    random = by_name(plan.seed, place).standard_normal(len(difference))
     along = random if plan.kind == "random" else difference
     unit = along / np.linalg.norm(along)
     if method == "iti":

@@ -93,9 +93,10 @@ def test_sessions_and_answers_are_forgotten(address: str, page: gr.Blocks, monke
 
 def test_a_page_that_is_open_keeps_its_session(address: str, page: gr.Blocks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api.visitors, "QUIET_SECONDS", 1.0)
+    number = next(number for number, function in page.fns.items() if function.api_name == "ask")
     with httpx.stream("GET", f"{address}/gradio_api/heartbeat/held", timeout=60) as pulse:
         assert pulse.status_code == 200
-        body = {"data": [], "session_hash": "held", "fn_index": 1}
+        body = {"data": [], "session_hash": "held", "fn_index": number}
         httpx.post(f"{address}/gradio_api/run/predict", json=body)
         time.sleep(4)
         assert "held" in page.state_holder.session_data
