@@ -81,6 +81,7 @@ def page(address: str, complaints: list[str]) -> Iterator[Page]:
 
 def fresh(page: Page) -> None:
     """The page as it opens, on a checkpoint with probes."""
+    page.wait_for_timeout(500)  # Gradio closes a run's stream after its text is whole, and complains of a reload before
     page.reload()
     choose(page, "Checkpoint", "tiny-a")
 
@@ -133,6 +134,7 @@ def test_enter_writes_shift_enter_breaks_the_line_and_a_word_says_so(page: Page)
 def test_enter_in_the_seed_writes_too(page: Page) -> None:
     page.get_by_role("button", name="More settings").click()
     page.get_by_label("Seed").fill("41")
+    expect(page.locator("#runs")).to_have_class(re.compile("stale"))  # Gradio has read the number, as it has a person's
     page.get_by_label("Seed").press("Enter")
     expect(page.locator("#command textarea")).to_have_value(re.compile("--seed 41 "))
     finished(page)
