@@ -133,6 +133,7 @@ def test_enter_writes_shift_enter_breaks_the_line_and_a_word_says_so(page: Page)
 
 def test_enter_in_the_seed_writes_too(page: Page) -> None:
     page.get_by_role("button", name="More settings").click()
+    page.wait_for_timeout(1000)  # Gradio builds the fields first; a person is slower
     page.get_by_label("Seed").fill("41")
     expect(page.locator("#runs")).to_have_class(re.compile("stale"))  # Gradio has read the number, as it has a person's
     page.get_by_label("Seed").press("Enter")
@@ -168,6 +169,7 @@ BACK = {
 def test_texts_of_other_settings_are_pale_until_they_are_written_anew_or_changed_back(page: Page, control: str) -> None:
     fresh(page)
     page.get_by_role("button", name="More settings").click()
+    page.wait_for_timeout(1000)
     page.get_by_label("Length").first.fill("8")
     generate(page)
     CHANGES[control](page)
@@ -200,6 +202,7 @@ def test_a_mistake_stays_on_the_page_and_the_old_texts_are_pale(page: Page) -> N
     generate(page)
     expect(page.locator("#problem .problem")).to_have_count(0)
     page.get_by_role("button", name="More settings").click()
+    page.wait_for_timeout(1000)
     page.get_by_label("Seed").fill("")
     page.get_by_role("button", name="Generate").click()
     expect(page.locator("#problem")).to_contain_text("The seed should be a number from 0 to 2.14748e+09; it is empty.")
