@@ -116,7 +116,7 @@ def build(bench: Bench, blocks: gr.Blocks, tab: gr.Tab, scoring: Scoring | None 
     def leave(request: gr.Request) -> None:
         visitors.forget(session(request))
 
-    sheet.masked.change(redrawn, sheet.masked, sheet.shown, **AT_ONCE)
+    sheet.masked.change(redrawn, sheet.masked, sheet.shown, preprocess=False, **AT_ONCE)
     blocks.unload(leave)
     return Menus(controls.a, controls.b)
 
@@ -171,7 +171,7 @@ def _bind_runs(
     asks: dict[str, Any] = {"outputs": [ticket, sheet.problem], **AT_ONCE}
     starts = [first.go.click, first.strength.release, first.marks.click, more.seed.submit, more.layers.submit]
     run_after(gr.on(starts, ask, None, **asks), ticket, {"api_name": "generate"})
-    another = first.another.click(next_seed, more.seed, more.seed, **AT_ONCE)
+    another = first.another.click(next_seed, more.seed, more.seed, preprocess=False, **AT_ONCE)
     run_after(another.success(ask, None, **asks), ticket, PRIVATE)
     found = gr.on([more.spend.click, more.nats.submit], ask, None, **asks).then(
         calibrated,

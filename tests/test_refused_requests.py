@@ -54,6 +54,11 @@ def test_calls_by_name_say_what_is_missing_or_unknown(visitor: httpx.Client) -> 
     assert visitor.post("/gradio_api/call/ask", json={"data": []}).status_code == 404  # the page's own
 
 
+def test_no_component_of_gradio_reads_an_input_before_we_do(page: gr.Blocks) -> None:
+    read = [each.api_name for each in page.fns.values() if each.fn and each.inputs and each.preprocess]
+    assert not read
+
+
 def test_a_function_that_fails_on_its_inputs_is_no_fault_of_the_server(page: gr.Blocks, visitor: httpx.Client) -> None:
     numbers = {function.api_name: number for number, function in page.fns.items()}
     for name, wrong in (("on_method", "nonsense"), ("on_method", [1]), ("example", "x"), ("example", 99)):
